@@ -20,6 +20,9 @@ from chainbuild.step_warnings import StepWarning
 
 SCHEMA: Final = "chainbuild.events/1"
 
+Level = Literal["info", "note", "warning", "error"]
+"""The level of a message. `chainbuild.ui.messages` decides how each one looks."""
+
 _WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -58,7 +61,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
 class Message(Event, frozen=True, kw_only=True):
     """A message that belongs to no step, such as a started registry, a resolved base, or a warning."""
 
-    level: Literal["info", "warning", "error"] = "info"
+    level: Level = "info"
     text: str
 
 
@@ -172,6 +175,16 @@ class RunFinished(Event, frozen=True, kw_only=True):
     seconds: float
     succeeded: bool
     results: tuple[ImageResult, ...] = ()
+
+
+def label(level: Level) -> str:
+    """Return what a message of this level begins with."""
+    return "" if level == "info" else f"{level}: "
+
+
+def labelled(level: Level, text: str) -> str:
+    """Return a text that begins with its level, for logs and for findings of a verdict."""
+    return f"{label(level)}{text}"
 
 
 Emit = Callable[[Event], None]

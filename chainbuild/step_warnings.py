@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import asdict
 
 KEPT: Final = 100
@@ -48,12 +48,9 @@ class StepWarning(Struct, frozen=True, kw_only=True):
     def read(cls, document: Mapping[str, Any]) -> StepWarning:
         """Read such an object; missing fields are empty. Errors: `ValueError` if it is not a warning."""
         try:
-            fields = {name: document.get(name, "") for name in ("text", "kind", "path", "package", "fix")}
-        except AttributeError as error:
+            return convert({"text": "", **document}, cls)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"not a warning: {str(document)[:80]!r}") from error
-        if not all(isinstance(text, str) for text in fields.values()):
-            raise ValueError(f"not a warning: {str(document)[:80]!r}")
-        return cls(**fields)
 
 
 class WarningList(Struct, frozen=True, kw_only=True):

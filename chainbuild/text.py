@@ -186,6 +186,11 @@ def visible_lines(text: str) -> list[str]:
     return [escaped(line.rstrip().expandtabs(8)) for line in text.split("\n")]
 
 
+def last_line(text: str, default: str = "no answer") -> str:
+    """Return the last line that is not blank: the reason at the end of a program's output."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), default)
+
+
 def inert(text: str) -> str:
     """Escape everything in a text that could act on a terminal, and keep every other character.
 

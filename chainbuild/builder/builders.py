@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
+from chainbuild.text import last_line
 
 REPRODUCIBLE_DRIVERS: Final = frozenset({"docker-container", "kubernetes", "remote"})
 """Drivers that support `rewrite-timestamp`; the engine's own builder refuses it ("conflicts with unpack")."""
@@ -40,7 +41,7 @@ def inspect_builder(name: str | None) -> BuilderInfo:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)  # the user's docker
     if done.returncode:
         raise NotReadyError(
-            f"the builder {name or 'in use'} is unreachable: {_last_line(done.stderr)}",
+            f"the builder {name or 'in use'} is unreachable: {_reason(done.stderr)}",
             hint="List the builders with: docker buildx ls.",
         )
     fields = [line.partition(":") for line in done.stdout.splitlines()]
@@ -67,6 +68,5 @@ def inspect_builder(name: str | None) -> BuilderInfo:
     )
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("ERROR: ").strip() if lines else "no answer"
+def _reason(output: str) -> str:
+    return last_line(output).removeprefix("ERROR: ").strip()

@@ -31,6 +31,7 @@ _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|s
 # Messages of runc and crun about the shell of RUN's shell form.
 _NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
 _NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
+_EXIT_CODE = re.compile(r"exit code: (\d+)")
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -80,8 +81,11 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
             hint=_hint(spec, output)
             or "Check that it is running and has free disk space, and run again; finished steps are kept.",
         )
+    cause = _last_cause(failure.error)
+    ended = _EXIT_CODE.fullmatch(cause)
     return BuildFailedError(
-        f"{spec.step}: {instruction or 'the build'} failed: {_last_cause(failure.error)}",
+        f"{spec.step}: {instruction or 'the build'} "
+        + (f"exited with code {ended[1]}" if ended else f"failed: {cause}"),
         where=where,
         hint=_hint(spec, output),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),

@@ -12,6 +12,7 @@ from typing import Final
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.builder.failures import emulation_hint
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
+from chainbuild.host.docker import no_docker_command
 from chainbuild.references import Platform
 
 BUILDX_NEEDED: Final = (0, 13)
@@ -24,10 +25,7 @@ def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
     Errors: `NotReadyError`.
     """
     if not shutil.which("docker"):
-        raise NotReadyError(
-            "no docker command found on PATH",
-            hint="script/setup installs it on Debian; for other systems see docs.docker.com/get-docker.",
-        )
+        raise no_docker_command()
     required = sorted(platforms)
     with ThreadPoolExecutor() as pool:
         version = pool.submit(buildx_problem)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from chainbuild.events import Emit, LogLine, Message, StepProgress
+from chainbuild.events import Emit, LogLine, Message, StepProgress, labelled
 
 TAIL_LINES: Final = 30
 """The maximum number of lines shown."""
@@ -175,7 +175,7 @@ class Progress:
             self._log(self._vertices.setdefault(raw["vertex"], _Vertex()), raw)
         for raw in value.get("warnings") or ():
             text = base64.b64decode(raw.get("short") or b"").decode("utf-8", "replace")
-            self._emit(LogLine(step=self._step, vertex="", text=f"warning: {text}", stream="stderr"))
+            self._emit(LogLine(step=self._step, vertex="", text=labelled("warning", text), stream="stderr"))
 
     def _now(self, doing: str) -> None:
         if doing != self._doing:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from msgspec import Struct
 
 from chainbuild.errors import ExitCode
+from chainbuild.events import Message
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.session import Session, Settings, open_session
 from chainbuild.ui import Mode, make_view, show_error, stderr, stdout, tell
@@ -53,11 +54,11 @@ def run_in_frame(
             )
         )
     if files.trouble:
-        stderr().write([f"warning: the logs are incomplete: {files.trouble}"])
+        view.emit(Message(level="warning", text=files.trouble))
     ended.result()
     code = show_failures(ended.failures, mode, view.shown_tails())
     if code is ExitCode.DONE and ended.notice:
-        stderr().write([ended.notice])
+        view.emit(Message(text=ended.notice))
     return int(code or ended.code)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainbuild.cli.output import open_quietly
+from chainbuild.cli.output import messages, open_quietly
 from chainbuild.cli.runner import run_build
 from chainbuild.errors import ExitCode
 from chainbuild.execution.pipeline import PlannedRun, commands, plan_run
@@ -10,7 +10,7 @@ from chainbuild.execution.session import Session, environment
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
-from chainbuild.ui import Mode, stderr, stdout
+from chainbuild.ui import Mode, stdout
 
 
 def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> int:
@@ -21,12 +21,13 @@ def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> in
         stdout().write_raw(types_as_json(look) + "\n")
     else:
         show_types(look, stdout(), verbosity=verbosity)
+        messages().warn(*(f"{problem.where}: {problem.message}. {problem.hint}" for problem in look.relations.loose))
     return 0
 
 
 def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Show what would be built."""
-    _warn(request, quiet=as_json)
+    messages(json=as_json).warn(*warnings(request))
     with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
         planned = plan_run(run.graph, session, run.options)
         _show(planned, layout, session, as_json=as_json, verbosity=verbosity)
@@ -35,14 +36,15 @@ def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fai
 
 def create_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int) -> int:
     """Build images."""
-    _warn(request, quiet=mode == "json")
+    messages(json=mode == "json").warn(*warnings(request))
     with prepared(request) as (_, run):
         return run_build(run, mode=mode, verbosity=verbosity)
 
 
 def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
     """Pull the images that are published up to date, and build the rest."""
-    _warn(request, quiet=mode == "json")
+    printer = messages(json=mode == "json")
+    printer.warn(*warnings(request))
     with prepared(request) as (whole, _):
         with open_quietly(request.settings, json=mode == "json") as session:
             update = renewed(request, whole, session, pull=not dry_run)
@@ -51,19 +53,18 @@ def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_
                 _show(
                     update.planned, update.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons
                 )
-        if mode != "json" and not dry_run:
-            stderr().write(
-                [
+        if not dry_run:
+            printer.info(
+                *(
                     f"{update.layout.images[decision.step.id].id} for {decision.step.platform}: {decision.reason}"
                     for decision in update.planned.plan.builds
-                ]
+                )
             )
-        if mode != "json":
-            stderr().write([f"{name} was never created: run chainbuild types create '{name}'" for name in update.never])
+        printer.info(*(f"{name} was never created: run chainbuild types create '{name}'" for name in update.never))
         if dry_run:
             return int(ExitCode.DONE)
         if not update.layout.graph.chains:
-            stderr().write(["nothing to update"])
+            printer.info("nothing to update")
             return int(ExitCode.DONE)
         return run_build(run_of(request, update.layout), mode=mode, verbosity=verbosity)
 
@@ -97,17 +98,12 @@ def make_new(look: ImageTypesOverview, name: str, below: str, system: str, *, dr
         return 0
     for path in write_new(new):
         stdout().write([str(path)])
-    stderr().write([f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types create {new.name}"])
+    messages().info(f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types create {new.name}")
     return 0
 
 
 def _check(request: ImageTypesRequest, layout: ImageTypesLayout, session: Session) -> None:
     check_published(request, layout, session)
-
-
-def _warn(request: ImageTypesRequest, *, quiet: bool) -> None:
-    if not quiet:
-        stderr().write([f"warning: {text}" for text in warnings(request)])
 
 
 def _show(

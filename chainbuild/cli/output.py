@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chainbuild.errors import WrongUseError
-from chainbuild.events import Event, Message
 from chainbuild.execution.session import Session, Settings, open_session
 from chainbuild.host.folders import write_whole
 
+if TYPE_CHECKING:
+    from chainbuild.ui import Printer
 
-def say(event: Event) -> None:
-    """Print a message event to stderr."""
-    if isinstance(event, Message):
-        from chainbuild.text import visible_lines
-        from chainbuild.ui import stderr
 
-        level = "" if event.level == "info" else f"{event.level}: "
-        first, *rest = visible_lines(event.text)
-        stderr().write([f"{level}{first}", *rest])
+def messages(*, json: bool = False) -> Printer:
+    """Return the printer of a command's messages. It prints nothing with `--json`: stdout has only the document."""
+    from chainbuild.ui import Printer
+
+    return Printer(quiet=json)
 
 
 def print_lines(*lines: str) -> None:
@@ -30,14 +29,10 @@ def print_lines(*lines: str) -> None:
     stdout().write(lines)
 
 
-def say_nothing(_event: Event) -> None:
-    """Ignore an event. With `--json`, stdout has only the document and stderr nothing."""
-
-
 @contextmanager
 def open_quietly(settings: Settings, *, json: bool) -> Iterator[Session]:
     """Open a session for a command that builds nothing."""
-    with open_session(settings, say_nothing if json else say) as session:
+    with open_session(settings, messages(json=json).emit) as session:
         yield session
 
 

@@ -161,7 +161,7 @@ def run_layers(run: LayerRun, show: Show) -> int:
 
 def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> int:
     from chainbuild.cli import runner as running
-    from chainbuild.cli.output import open_quietly, say, say_nothing
+    from chainbuild.cli.output import messages, open_quietly
     from chainbuild.requests.layer import tell_standings
 
     standings = layers.standings if layers else ()
@@ -175,5 +175,5 @@ def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> i
     # Stays open around the plan's own session, so that the managed registry starts only once.
     with open_quietly(request.settings, json=show.json) if standings else nullcontext() as session:
         if session:
-            tell_standings(session, standings, request.graph, say_nothing if show.json else say)
+            tell_standings(session, standings, request.graph, messages(json=show.json).emit)
         return running.run_plan(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from chainbuild.cli.output import make_folder, open_quietly, own_folder, say, say_nothing, write_result
+from chainbuild.cli.output import make_folder, messages, open_quietly, own_folder, write_result
 from chainbuild.cli.settings import settings_from
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.events import Message
 from chainbuild.references import ImageReference
 from chainbuild.release.model import ReleasePlan
 from chainbuild.release.page import page
@@ -173,12 +172,12 @@ def roll_back(where: Where, *, dry_run: bool) -> int:
     from chainbuild.release.promotions import prepare_return
 
     plan = read_plan(where.path)
-    tell = say_nothing if where.json else say
     with where.session() as session:
         moves, stay = prepare_return(session.registries, plan)
         if stay:
             names = ", ".join(map(str, stay))
-            tell(Message(text=f"left unchanged, because they did not exist before this plan: {names}"))
+            text = f"left unchanged, because they did not exist before this plan: {names}"
+            messages(json=where.json).info(text)
         if not dry_run:
             with open_journal(plan, "rollback") as journal:
                 move_names(session.registries, moves, journal, session.emit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chainbuild.cli.frame import Ended, run_in_frame
-from chainbuild.cli.output import say, say_nothing
+from chainbuild.cli.output import messages
 from chainbuild.errors import ExitCode
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.outcome import RunOutcome
@@ -13,7 +13,7 @@ from chainbuild.execution.pipeline import build_run, commands, plan_run
 from chainbuild.execution.session import Session, open_session
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
-from chainbuild.ui import Mode, PlanRow, show_plan, stderr, stdout
+from chainbuild.ui import Mode, PlanRow, show_plan, stdout
 
 
 def run_build(
@@ -47,11 +47,11 @@ def run_build(
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Show what would be done, and return the exit code."""
-    with open_session(request.settings, say_nothing if as_json else say) as session:
+    printer = messages(json=as_json)
+    with open_session(request.settings, printer.emit) as session:
         planned = plan_run(request.graph, session, request.options)
         invocations = commands(planned, session)
-    if planned.plan.warnings and not as_json:
-        stderr().write([f"warning: {text}" for text in planned.plan.warnings])
+    printer.warn(*planned.plan.warnings)
     arguments = stage_arguments(planned.plan.graph)
     rows = [
         PlanRow(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from chainbuild.distro.layer_tar import PackedLayer
 from chainbuild.errors import NotReadyError, RegistryError
+from chainbuild.host.docker import no_docker_command
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.oci import OCI_CONFIG, OCI_INDEX, Descriptor, Manifest
@@ -120,7 +121,7 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
             check=False,
         )
     except FileNotFoundError as error:
-        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
+        raise no_docker_command() from error
     except subprocess.TimeoutExpired as error:
         raise NotReadyError(f"docker {arguments[0]} did not finish within {_SECONDS} s") from error
 

@@ -7,7 +7,7 @@ of one ARG, the base is passed as that build arg; otherwise, the image name is r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, NotRequired, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -169,31 +169,23 @@ def _input_name(use: ImageUse, platform: Platform, on_builder: bool) -> str:
     return use.reference if use.platform == platform.oci else f"{use.reference} for {use.platform}"
 
 
-def named_images(
-    dockerfile: Dockerfile,
-    *,
-    given: Iterable[str],
-    args: Mapping[str, str],
-    platform: Platform,
-    build_platform: Platform,
-    contexts: Collection[str] = (),
-    target: str | None = None,
-    facts: Facts | None = None,
-) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
-    """Return the outside images that a build for `platform` reads, each once, except for those that the args `given` set.
+class BuildOf(TypedDict):
+    """The build of a Dockerfile, as `named_uses` takes it."""
 
-    `facts` are those of exactly this build, if the caller has them already.
-    """
-    result = named_uses(
-        dockerfile,
-        given=given,
-        args=args,
-        platform=platform,
-        build_platform=build_platform,
-        contexts=contexts,
-        target=target,
-        facts=facts,
-    )
+    given: Iterable[str]
+    args: Mapping[str, str]
+    platform: Platform
+    build_platform: Platform
+    contexts: NotRequired[Collection[str]]
+    target: NotRequired[str | None]
+    facts: NotRequired[Facts | None]
+
+
+def named_images(
+    dockerfile: Dockerfile, **build: Unpack[BuildOf]
+) -> tuple[tuple[ImageInput, ...], tuple[Problem, ...]]:
+    """Return the outside images that a build reads (see `named_uses`), each once."""
+    result = named_uses(dockerfile, **build)
     inputs: dict[str, ImageInput] = {}
     problems = list(_clashes(dockerfile, result))
     for named in result.uses:

@@ -215,7 +215,7 @@ class Executor:
         if self._strict:
             raise NotProvenError(
                 f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
-                hint="Fix what they are about, or run without --strict. The image is recorded: nothing is built again.",
+                hint="Fix their causes, or run without --strict. The image is recorded, so nothing is rebuilt.",
                 findings=tuple(str(one) for one in warnings.first),
             )
 

@@ -62,7 +62,7 @@ class LogFiles:
             try:
                 self._write(event)
             except OSError as error:
-                self.trouble = f"the logs in {self.folder} are not complete: {error.strerror or error}"
+                self.trouble = f"the logs in {self.folder} are incomplete: {error.strerror or error}"
                 self.close()
 
     def path_of(self, step: str) -> Path:
@@ -110,7 +110,7 @@ class LogFiles:
             case events.StepWarnings() if not event.reused:
                 log = self._open(event.step, event.at)
                 for warning in event.warnings:
-                    self._note(log, event.at, f"==== warning: {warning}")
+                    self._note(log, event.at, f"==== {events.labelled('warning', str(warning))}")
                 if (more := event.total - len(event.warnings)) > 0:
                     self._note(log, event.at, f"==== {more} more warnings")
             case events.Verdict():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import parse
-from chainbuild.events import Emit, Verdict
+from chainbuild.events import Emit, Verdict, labelled
 from chainbuild.execution.services import FinishedImage
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.attachments import attach_bill, attach_report, exact_name
@@ -147,7 +147,10 @@ class StageFinisher:
                 proof="libraries",
                 passed=not report.errors,
                 summary=report.summary,
-                findings=(*report.errors, *(f"warning: {warning}" for warning in report.warnings if report.errors)),
+                findings=(
+                    *report.errors,
+                    *(labelled("warning", str(warning)) for warning in report.warnings if report.errors),
+                ),
             )
         )
         configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
@@ -195,7 +198,7 @@ class StageFinisher:
             doubtful=doubtful_fields(image.config, chain=chain.config, production=production.config),
             platform=step.platform.name,
         )
-        failure = f"{plural(len(judged.errors), 'reason')} not to start"
+        failure = f"cannot start ({plural(len(judged.errors), 'reason')})"
         self._emit(
             Verdict(
                 step=step.id,

@@ -8,7 +8,9 @@ import subprocess
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, RegistryError
+from chainbuild.host.docker import no_docker_command
 from chainbuild.references import Digest, Platform
+from chainbuild.text import last_line
 
 
 class LocalImage(Struct, frozen=True, kw_only=True):
@@ -29,7 +31,7 @@ class LocalStore:
         if done.returncode:
             if "daemon" in done.stderr and "onnect" in done.stderr:
                 raise NotReadyError(
-                    f"cannot reach a Docker Engine: {_last_line(done.stderr)}",
+                    f"cannot reach a Docker Engine: {last_line(done.stderr)}",
                     hint="Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian.",
                 )
             return None
@@ -63,12 +65,12 @@ class LocalStore:
         done = _docker("pull", "--quiet", "--platform", platform.oci, pinned)
         if done.returncode:
             raise RegistryError(
-                f"the engine could not pull {pinned}: {_last_line(done.stderr)}",
+                f"the engine could not pull {pinned}: {last_line(done.stderr)}",
                 hint="The image is in the chain registry nevertheless; --no-load skips the local store.",
             )
         done = _docker("tag", pinned, name)
         if done.returncode:
-            raise RegistryError(f"the engine could not tag {name}: {_last_line(done.stderr)}")
+            raise RegistryError(f"the engine could not tag {name}: {last_line(done.stderr)}")
         # Remove the reference used for the pull; otherwise every result would also be listed as <none>.
         _docker("rmi", pinned)
 
@@ -77,12 +79,4 @@ def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise NotReadyError(
-            "no docker command found on PATH",
-            hint="script/setup installs it on Debian; for other systems see docs.docker.com/get-docker.",
-        ) from None
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no answer"
+        raise no_docker_command() from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct, convert
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
@@ -31,6 +31,7 @@ class ProvenanceStep(Struct, frozen=True, kw_only=True):
 
 Provenance = tuple[ProvenanceStep, ...]
 """The lowest step first, the image's own step last."""
+_Entries = Annotated[tuple[tuple[str, str], ...], Meta(max_length=limits.TRAIL.value)]
 
 
 def with_provenance(config: ImageConfig, trail: Provenance) -> ImageConfig:
@@ -55,14 +56,11 @@ def with_post_build_labels(config: ImageConfig, stamps: Iterable[PostBuildLabel]
 def read_provenance(config: ImageConfig) -> Provenance:
     """Return the provenance in the labels; empty if missing or unreadable."""
     try:
-        entries = json.loads(config.label(TRAIL_LABEL) or "[]")
-        if len(entries) > limits.TRAIL.value:
-            return ()
-        pairs = [(step, key) for step, key in entries if isinstance(step, str) and is_key(key)]
-        well = isinstance(entries, list) and len(pairs) == len(entries)
-        return tuple(ProvenanceStep(step=step, key=key) for step, key in pairs) if well else ()
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        entries = convert(json.loads(config.label(TRAIL_LABEL) or "[]"), _Entries)
+    except (ValueError, RecursionError):
         return ()
+    valid = all(is_key(key) for _, key in entries)
+    return tuple(ProvenanceStep(step=step, key=key) for step, key in entries) if valid else ()
 
 
 def tree_notes(root: Path) -> Mapping[str, str]:

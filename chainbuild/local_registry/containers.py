@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
+from chainbuild.host.docker import no_docker_command
 
 if TYPE_CHECKING:
     import subprocess
@@ -258,7 +259,7 @@ def run_docker(
                     process.kill()
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
     except FileNotFoundError as error:
-        raise NotReadyError("no docker command found", hint="Install Docker, or run script/setup.") from error
+        raise no_docker_command() from error
     except subprocess.TimeoutExpired as error:
         shown = " ".join(argv[:3])
         return subprocess.CompletedProcess(error.cmd, 124, "", f"{shown} did not finish within {seconds:.0f} s")
@@ -272,13 +273,16 @@ def neutral_environment() -> dict[str, str]:
 
 def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyError:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    said = "\n".join(lines[-4:]) or f"exit code {done.returncode}"
+    said = "\n".join(lines[-4:]) or f"docker exited with code {done.returncode}"
     lowered = said.lower()
     hint = "See: docker compose version; docker info"
     if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
         what, hint = "cannot reach a Docker Engine", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
     elif "permission denied" in lowered and "docker" in lowered:
-        what, hint = "no right to use the Docker Engine", "Add yourself to the docker group, or use a rootless engine."
+        what, hint = (
+            "no permission to use the Docker Engine",
+            "Add yourself to the docker group, or use a rootless engine.",
+        )
     elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:
         what, hint = "docker compose is not installed", "apt-get install docker-compose-plugin, or script/setup."
     elif "address pools" in lowered:

@@ -250,7 +250,7 @@ def run_docker_login(endpoint: str, password: str) -> str:
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return (lines[-1] if lines else f"exit code {done.returncode}").replace(password, "***")
+    return (lines[-1] if lines else f"it exited with code {done.returncode}").replace(password, "***")
 
 
 def find_stored(endpoint: str, login: Login) -> str:

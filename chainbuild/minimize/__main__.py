@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from chainbuild.minimize.discover import Environment, MinimizeArgs
 from chainbuild.minimize.elf import Elf, ElfReader
@@ -179,6 +179,10 @@ def _removed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _tell(level: str, text: str, stream: TextIO | None = None) -> None:
+    print(f"{level}: {text}", file=stream or sys.stderr)
+
+
 def _texts(words: Iterable[ListWord]) -> tuple[str, ...]:
     return tuple(word.text for word in words if not word.taken_back)
 
@@ -204,7 +208,7 @@ def _sbom(options: argparse.Namespace) -> int:
     document, unreadable = image_sbom(RootFileSystem(options.root), options.name, _epoch())
     write_json(document, options.output)
     for path in unreadable:
-        print(f"error: {shown(path)} cannot be read", file=sys.stderr)
+        _tell("error", f"{shown(path)} cannot be read")
     return 1 if unreadable else 0
 
 
@@ -253,11 +257,11 @@ def _pack(options: argparse.Namespace) -> int:
         write_json(outcome.sbom, options.sbom)
     problems, notices = errors(outcome), warnings(outcome)
     for notice in notices[:_SHOWN_WARNINGS]:
-        print(f"warning: {notice.text}", file=sys.stderr)
+        _tell("warning", notice.text)
     if len(notices) > _SHOWN_WARNINGS:
-        print(f"warning: {len(notices) - _SHOWN_WARNINGS} more in the report", file=sys.stderr)
+        _tell("warning", f"{len(notices) - _SHOWN_WARNINGS} more in the report")
     for notice in problems:
-        print(f"error: {notice.text}", file=sys.stderr)
+        _tell("error", notice.text)
     sizes = outcome.sizes
     print(
         f"minimized {size_in_words(sizes.chain)} to {size_in_words(sizes.minimized)} in {outcome.written.files} files:"
@@ -284,9 +288,9 @@ def _verify(options: argparse.Namespace) -> int:
         write_json(report, "-")
     else:
         for finding in verdict.findings:
-            print(f"{finding.severity}: {finding.message}")
+            _tell(finding.severity, finding.message, sys.stdout)
         for fault in report.get("configuration", {}).get("faults", ()):
-            print(f"error: {fault['text']}")
+            _tell("error", fault["text"], sys.stdout)
         foreign = sum(verdict.foreign.values())
         print(
             f"{verdict.checked} ELF files checked, {verdict.static} static or never loaded, {foreign} of other"

@@ -11,7 +11,6 @@ other files there. For a namespace package (PEP 420), its own parts are imported
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,7 +27,6 @@ STARTS = "encodings"
 
 _INTERPRETER = re.compile(r"python3(?P<minor>\.[0-9]+t?)?")
 _SETTINGS = "pyvenv.cfg"
-_LEFT = frozenset({"/proc", "/sys", "/dev"})
 _RECORD_LIMIT = 32 << 20
 _OF_TESTS = re.compile(r"_?xx.*|_test.*|_ctypes_test")
 _TAG = re.compile(r"\.cpython-(?P<major>[0-9])(?P<minor>[0-9]+)")
@@ -84,23 +82,15 @@ def document(environments: Iterable[Python]) -> list[dict[str, Any]]:
 def _search(tree: RootFileSystem) -> _Places:
     """Find interpreters and virtual environments by name in one walk, without reading files."""
     places = _Places()
-    todo = ["/"]
-    while todo:
-        folder = todo.pop()
-        try:
-            entries = list(os.scandir(tree.host + folder))
-        except OSError:
+    for path, entry in tree.scan():
+        if entry.is_dir(follow_symlinks=False):
             continue
-        in_bin = base(folder) == "bin"
-        for entry in entries:
-            path = join(folder, entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                if path not in _LEFT:
-                    todo.append(path)
-            elif entry.name == _SETTINGS:
-                places.environments.append(folder)
-            elif in_bin and entry.is_file(follow_symlinks=False) and _INTERPRETER.fullmatch(entry.name):
-                places.interpreters.append(path)
+        if entry.name == _SETTINGS:
+            places.environments.append(parent(path))
+        elif (
+            _INTERPRETER.fullmatch(entry.name) and base(parent(path)) == "bin" and entry.is_file(follow_symlinks=False)
+        ):
+            places.interpreters.append(path)
     return places
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 from chainbuild.minimize.lists import unescaped
 
+_OF_THE_KERNEL = frozenset({"/proc", "/sys", "/dev"})
+
 MAX_HOPS = 40
 """The most symbolic links in a lookup, the kernel's own limit (path_resolution(7))."""
 
@@ -299,6 +301,21 @@ class RootFileSystem(FileTree):
     def __init__(self, host: str) -> None:
         super().__init__()
         self.host = host.rstrip("/")
+
+    def scan(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield all paths with their directory entries, quickly: no file is read, and the kernel's folders are not entered."""
+        todo = ["/"]
+        while todo:
+            folder = todo.pop()
+            try:
+                entries = list(os.scandir(self.host + folder))
+            except OSError:
+                continue
+            for entry in entries:
+                path = join(folder, entry.name)
+                if entry.is_dir(follow_symlinks=False) and path not in _OF_THE_KERNEL:
+                    todo.append(path)
+                yield path, entry
 
     def entry(self, path: str) -> Node | None:
         host = _below(self.host, path)

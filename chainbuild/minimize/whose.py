@@ -10,7 +10,6 @@ folder, whose content is returned.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,7 +23,6 @@ from chainbuild.minimize.select import is_wide
 WHOSE_SCHEMA = "chainbuild.whose/1"
 MOST_FILES = 3
 """The most files that are returned for a name."""
-_LEFT = frozenset({"/proc", "/sys", "/dev"})
 _PYTHON = re.compile(r"python3(\.[0-9]+t?)?")
 _OF_PYTHON = re.compile(r"python3(\.[0-9]+t?)?|(site|dist)-packages")
 
@@ -71,22 +69,12 @@ def _find_by_name(tree: RootFileSystem, names: set[str]) -> tuple[dict[str, list
     """
     paths_of: dict[str, list[str]] = {}
     homes: list[str] = []
-    todo = ["/"]
-    while todo:
-        folder = todo.pop()
-        try:
-            entries = list(os.scandir(tree.host + folder))
-        except OSError:
-            continue
-        for entry in entries:
-            path = join(folder, entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                if path not in _LEFT:
-                    todo.append(path)
-                if _OF_PYTHON.fullmatch(entry.name):
-                    homes.append(path)
-            elif entry.name in names and tree.is_file(path):
-                paths_of.setdefault(entry.name, []).append(path)
+    for path, entry in tree.scan():
+        if entry.is_dir(follow_symlinks=False):
+            if _OF_PYTHON.fullmatch(entry.name):
+                homes.append(path)
+        elif entry.name in names and tree.is_file(path):
+            paths_of.setdefault(entry.name, []).append(path)
     return {name: sorted(paths, key=_nearest) for name, paths in paths_of.items()}, sorted(homes, key=_nearest)
 
 

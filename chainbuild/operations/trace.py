@@ -211,7 +211,7 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
         raise NotReadyError(f"{subject.step}: {error.message}", hint="See docs/stages.md, The traced proof.") from error
     (test,) = report.tests
     if not test.traced:
-        reason = "; ".join(note.removeprefix("warning: ") for note in notes_on(report, set()))
+        reason = "; ".join(note.text for note in notes_on(report, set()))
         raise NotReadyError(f"{subject.step}: {reason}", hint="See docs/stages.md, The traced proof.")
     file = args_file(subject.option, subject.platform)
     additions = report.additions_for(report.missing)

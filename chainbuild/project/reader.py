@@ -16,7 +16,7 @@ from chainbuild.project.schema import PROJECT
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.text import parse_duration, perhaps_you_meant
 from chainbuild.trust.keys import PublicKey
-from chainbuild.yamlspec.nodes import Content, read_nodes
+from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes
 
 T = TypeVar("T")
 _NUMBERED: Final = "[0-9]*-Dockerfile-*"
@@ -62,17 +62,15 @@ def _shown(path: Path) -> str:
     return str(path) if relative.startswith("../../..") else relative
 
 
-class _Reader:
+class _Reader(ContentReader):
     """Make a Project of plain values. Values of the wrong shape were reported before and are absent."""
 
     def __init__(self, path: Path, shown: str, content: Content, environ: Mapping[str, str]) -> None:
+        super().__init__(shown, content)
         self.path = path
-        self.shown = shown
         self.root = path.parent
-        self.content = content
         self.values = content.values
         self.environ = environ
-        self.problems = list(content.problems)
 
     def project(self) -> Project:
         values = self.values
@@ -109,16 +107,8 @@ class _Reader:
 
     # Problems ---------------------------------------------------------------------------------------------------------
 
-    def _say(self, place: tuple[str | int, ...], message: str, hint: str) -> None:
-        self.problems.append(Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint))
-
-    def _parsed(self, parse: Callable[[str], T], text: str, *place: str | int) -> T | None:
-        try:
-            return parse(text)
-        except WrongUseError as error:
-            for problem in error.problems:
-                self._say(place, f"{_last_key(place)}: {problem.message}", problem.hint)
-            return None
+    def subject(self, place: Place) -> str:
+        return f"{_last_key(place)}: "
 
     def _value(self, *place: str | int) -> Any:
         value: Any = self.values
@@ -131,20 +121,20 @@ class _Reader:
     def _checked(self, parse: Callable[[str], object], *place: str | int) -> str | None:
         """Return a string as it is written if it can be parsed; else None, and report why."""
         text: str | None = self._value(*place)
-        return text if text and self._parsed(parse, text, *place) is not None else None
+        return text if text and self.parsed(parse, text, *place) is not None else None
 
     def _collected(self, place: tuple[str | int, ...], flag: str, read: Callable[[ProblemCollector], object]) -> None:
         """Collect the problems that a reader of flags finds, with the file's line instead of the flag."""
         collector = ProblemCollector()
         read(collector)
         for problem in collector.problems:
-            self._say(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
+            self.add(place, problem.message.replace(flag, _last_key(place[:1]) + ":", 1), problem.hint)
 
     def trusted_keys(self) -> dict[str, PublicKey]:
         """Return the keys of `trust`, by name."""
         keys: dict[str, PublicKey] = {}
         for name, text in (self._value("trust") or {}).items():
-            key = self._parsed(PublicKey.parse, text, "trust", name)
+            key = self.parsed(PublicKey.parse, text, "trust", name)
             if key:
                 keys[name] = key
         return keys
@@ -157,7 +147,7 @@ class _Reader:
             same = next((other for other in names if Platform.parse(other).same_as(Platform.parse(name))), None)
             if same:
                 text = f"platforms: {name!r} and {same!r} are the same platform"
-                self._say(("platforms", index), text, "Remove one of them.")
+                self.add(("platforms", index), text, "Remove one of them.")
             names.append(name)
         return tuple(names)
 
@@ -170,7 +160,7 @@ class _Reader:
             return None
         folder = self.root / text
         if not folder.is_dir():
-            self._say(place, f"{_last_key(place)}: no such folder: {text!r}", self._nearest_folder(text))
+            self.add(place, f"{_last_key(place)}: no such folder: {text!r}", self._nearest_folder(text))
         return folder.resolve()
 
     def _nearest_folder(self, text: str) -> str:
@@ -190,7 +180,7 @@ class _Reader:
         for name in builders:
             platform = Platform.parse(name)
             if any(platform.same_as(other) for other in seen):
-                self._say(("builders", name), f"builders: duplicate platform {name}", "Remove one of them.")
+                self.add(("builders", name), f"builders: duplicate platform {name}", "Remove one of them.")
             seen.append(platform)
         return tuple(f"{name}={builder}" for name, builder in builders.items())
 
@@ -200,7 +190,7 @@ class _Reader:
             origin = f"{self.shown}:{self.content.line(*place, name)}"
             if value is None and name not in self.environ:
                 hint = f'Write {name}: VALUE, {name}: "" for an empty value, or export {name} before the run.'
-                self._say((*place, name), f"{name} has no value, here or in the environment", hint)
+                self.add((*place, name), f"{name} has no value, here or in the environment", hint)
             args.append(
                 BuildArg(name=name, value=self.environ.get(name, "") if value is None else value, origin=origin)
             )
@@ -220,7 +210,7 @@ class _Reader:
         texts: list[str] = []
         for name, source in (self._value("secrets") or {}).items():
             if {"src", "env"} <= set(source):
-                self._say(("secrets", name), f"secrets: {name} has both src and env", "Remove one of them.")
+                self.add(("secrets", name), f"secrets: {name} has both src and env", "Remove one of them.")
             origin = f"src={self.root / source['src']}" if "src" in source else f"env={source.get('env', '')}"
             texts.append(f"id={name},{origin}")
             self._collected(("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into))
@@ -232,23 +222,23 @@ class _Reader:
         text: str | None = self._value(*place)
         if not text:
             return None
-        return text if text in layers else self._parsed(ImageReference.parse, text, *place)
+        return text if text in layers else self.parsed(ImageReference.parse, text, *place)
 
     def _options(self, layers: Mapping[str, LayerEntry]) -> tuple[str, ...]:
         names: list[str] = []
         for index, text in self._items("options"):
             name = text.rstrip("/")
             if "," in name:
-                self._say(
+                self.add(
                     ("options", index), f"options: {text!r} has a comma", "Write each folder as an entry of its own."
                 )
             elif not (self.root / name).is_dir():
                 near = perhaps_you_meant(name, _option_folders(self.root)).rstrip()
                 hint = near or "An option is a folder of numbered Dockerfiles."
-                self._say(("options", index), f"options: no such folder: {name!r}", hint)
+                self.add(("options", index), f"options: no such folder: {name!r}", hint)
             elif (self.root / name).resolve().name in layers:
                 message = f"options: {name!r} is also the name of a layer"
-                self._say(("options", index), message, "Rename the layer.")
+                self.add(("options", index), message, "Rename the layer.")
             names.append(name)
         return tuple(names)
 
@@ -260,19 +250,19 @@ class _Reader:
                 continue
             if layer.name in layers:
                 text = f"duplicate layer name {layer.name!r}; first used in line {layers[layer.name].line}"
-                self._say(("layers", index), text, "Set a different name: for one of them.")
+                self.add(("layers", index), text, "Set a different name: for one of them.")
             layers[layer.name] = layer
         return tuple(layers.values())
 
     def _layer(self, index: int, entry: Mapping[str, Any], earlier: Mapping[str, LayerEntry]) -> LayerEntry | None:
         place = ("layers", index)
         folder = self._folder(*place, "folder")
-        image = self._parsed(ImageReference.parse, entry["image"], *place, "image") if entry.get("image") else None
+        image = self.parsed(ImageReference.parse, entry["image"], *place, "image") if entry.get("image") else None
         base = self._layer_base(index, earlier)
         build_args = self._build_args(*place, "build-args")
         context = self._folder(*place, "context")
         if image and image.digest:
-            self._say((*place, "image"), f"image: {image} has a digest", "Give the name to publish as: NAME:TAG.")
+            self.add((*place, "image"), f"image: {image} has a digest", "Give the name to publish as: NAME:TAG.")
         if folder is None or image is None:
             return None
         return LayerEntry(
@@ -295,13 +285,13 @@ class _Reader:
         later = [other for place, other in self._items("layers") if place >= index]
         names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
         if text in names:
-            self._say(
+            self.add(
                 ("layers", index, "base"),
                 f"base: layer {text!r} is not defined before this layer",
                 "Set an earlier layer or an image.",
             )
             return None
-        return self._parsed(ImageReference.parse, text, "layers", index, "base")
+        return self.parsed(ImageReference.parse, text, "layers", index, "base")
 
     def _science(self) -> ScienceEntry | None:
         if self._value("science") is None:

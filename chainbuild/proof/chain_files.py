@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, convert
 from msgspec.structs import asdict
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
@@ -31,6 +31,8 @@ _MUSL = re.compile(r"Error loading shared library (?P<name>[^\s:'\"()]+): No suc
 _MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
 # The format of Python's own errors and of most programs: `[Errno 2] No such file or directory: '/usr/share/x'`.
 _PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
+
+_PACKAGES: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
 
 
 class MissingObject(Struct, frozen=True, kw_only=True):
@@ -93,6 +95,11 @@ class Question(Struct, frozen=True, kw_only=True):
     folders: tuple[str, ...] = ()
 
 
+def package_title(kind: str, name: str, version: str) -> str:
+    """Return a package as people write it: `the Debian package curl 7.88`."""
+    return f"{_PACKAGES.get(kind, kind)} {name} {version}".rstrip() if name else "no package"
+
+
 class Owned(Struct, frozen=True, kw_only=True):
     """A file of the chain's image and its package, if any."""
 
@@ -104,10 +111,7 @@ class Owned(Struct, frozen=True, kw_only=True):
     """The type after following links: `file`, `dir`, `special`, or empty if the target is missing."""
 
     def __str__(self) -> str:
-        kinds = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
-        if not self.package:
-            return f"{self.path}, of no package"
-        return f"{self.path}, of {kinds.get(self.kind, self.kind)} {self.package} {self.version}".rstrip()
+        return f"{self.path}, of {package_title(self.kind, self.package, self.version)}"
 
 
 def whose(
@@ -138,18 +142,14 @@ def whose(
         return read_whose((out / "whose.json").read_bytes())
 
 
+class _Answer(Struct, frozen=True, kw_only=True):
+    files: tuple[Owned, ...]
+
+
 def read_whose(raw: bytes) -> tuple[tuple[Owned, ...], ...]:
     """Return the files for each question from the document `chainbuild.whose/1`."""
     try:
-        return tuple(
-            tuple(
-                Owned(
-                    type=str(file.get("type", "")),
-                    **{key: str(file[key]) for key in ("path", "kind", "package", "version")},
-                )
-                for file in answer["files"]
-            )
-            for answer in json.loads(raw)["answers"]
-        )
+        answers = convert(json.loads(raw)["answers"], tuple[_Answer, ...])
+        return tuple(answer.files for answer in answers)
     except (ValueError, KeyError, TypeError) as error:
         raise ChainbuildError(f"the search in the chain's image returned no valid answer ({error!r})") from error

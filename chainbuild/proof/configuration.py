@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert, field
 
 from chainbuild.minimize.notices import fix_line
 from chainbuild.proof.chain_files import Owned, Question
@@ -56,7 +56,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     summary: str
     faults: tuple[ConfigurationFault, ...] = ()
     absent: tuple[MissingFile, ...] = ()
-    has_apt: bool = False
+    has_apt: bool = field(name="apt", default=False)
 
 
 class Judgement(Struct, frozen=True, kw_only=True):
@@ -77,22 +77,7 @@ def settings_of(config: ImageConfig) -> bytes:
 
 def read_configuration(document: Mapping[str, Any] | None) -> Configuration | None:
     """Read the configuration's part of the report. Errors: `ValueError`, `KeyError`, `TypeError` if it is malformed."""
-    if document is None:
-        return None
-    return Configuration(
-        summary=str(document["summary"]),
-        faults=tuple(
-            ConfigurationFault(
-                **{key: str(row[key]) for key in ("field", "kind", "text", "path")},
-                sought=tuple(map(str, row["sought"])),
-            )
-            for row in document["faults"]
-        ),
-        absent=tuple(
-            MissingFile(**{key: str(row[key]) for key in ("field", "kind", "path")}) for row in document["absent"]
-        ),
-        has_apt=bool(document["apt"]),
-    )
+    return None if document is None else convert(document, Configuration)
 
 
 def doubtful_fields(image: ImageConfig, *, chain: ImageConfig, production: ImageConfig) -> frozenset[str]:

@@ -14,11 +14,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
-from chainbuild.events import Emit, Verdict
+from chainbuild.events import Emit, Verdict, labelled
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import minimize_program
 from chainbuild.model import Step
@@ -38,8 +38,10 @@ _SHOWN_MODULES: Final = 3
 _NOT_STARTED: Final = "not started"
 # The builder's message if the container's process did not start or exited: a fault of the image. Others are not.
 _OF_THE_IMAGE: Final = re.compile(
-    r"exit code: \d+|exec: |exec format|unable to find user|OCI runtime|container process"
+    r"exited with code \d+|exit code: \d+|exec: |exec format|unable to find user|OCI runtime|container process"
 )
+# What comes before the reason in the message of a failed build.
+_BEFORE_REASON: Final = re.compile(r" failed: | (?=exited with code )")
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -132,8 +134,8 @@ class ImportProof:
         findings = tuple(_describe(broken, files))
         more = len(findings) - SHOWN_FINDINGS
         findings = (*findings[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ()))
-        summary = f"{len(broken)} of {plural(total, 'module')} import in the chain's image and not in this one"
-        warnings = tuple(f"warning: {warning.text}" for warning in self.warnings)
+        summary = f"{len(broken)} of {plural(total, 'module')} can be imported in the chain's image but not in this one"
+        warnings = tuple(labelled("warning", warning.text) for warning in self.warnings)
         self._emit(
             Verdict(step=self._step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + warnings)
         )
@@ -141,7 +143,7 @@ class ImportProof:
         names = f"ADDITIONAL_FILES={' '.join(paths[:SHOWN_FINDINGS])}" if paths else "ADDITIONAL_FILES"
         stage = f"{self._step.platform.name}-args"
         return NotProvenError(
-            f"{self._step.reference} is not proven: {summary}",
+            f"{self._step.reference} failed its import check: {summary}",
             hint=f"Add the missing files: {names} in minimize-{stage}, or their packages with PRODUCTION_PACKAGES."
             f" {SWITCH}=0 in production-{stage} turns off this proof.",
             findings=findings,
@@ -191,7 +193,7 @@ class ImportProof:
             except BuildFailedError as error:
                 if not _OF_THE_IMAGE.search(error.message):
                     raise
-                output = "\n".join(error.log_tail) or error.message.rpartition(" failed: ")[2]
+                output = "\n".join(error.log_tail) or _BEFORE_REASON.split(error.message)[-1]
                 return tuple(
                     Answer(start=python.start, module=name, outcome=_NOT_STARTED, said=output) for name in modules
                 )
@@ -234,19 +236,8 @@ def read_answers(raw: bytes, start: str, modules: Iterable[str]) -> Iterator[Ans
             document = json.loads(line)
             documents[str(document["module"])] = document
         for module in modules:
-            document = documents[module]
-            yield Answer(
-                start=start,
-                module=module,
-                outcome=str(document["outcome"]),
-                code=int(document["code"]),
-                errors=tuple(
-                    Raised(**{key: str(cause[key]) for key in ("type", "message", "module", "file")})
-                    for cause in document["errors"]
-                ),
-                said=str(document["said"]),
-            )
-    except (ValueError, KeyError, TypeError) as error:
+            yield convert({**documents[module], "start": start}, Answer)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ChainbuildError(f"the imports in the image returned no valid answer ({error!r})") from error
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import ChainbuildError, NotProvenError
@@ -151,15 +151,7 @@ def read_report(raw: bytes) -> Report:
             checked=int(document["elf"]["checked"]),
             unpacked=int(document["bytes"]),
             seconds=float(document["seconds"]),
-            pythons=tuple(
-                PythonEnvironment(
-                    start=str(environment["start"]),
-                    missing=str(environment["missing"]),
-                    folders=tuple(str(path) for path in environment["folders"]),
-                    modules=tuple(str(name) for name in environment["modules"]),
-                )
-                for environment in document.get("pythons", ())
-            ),
+            pythons=convert(document.get("pythons", ()), tuple[PythonEnvironment, ...]),
             configuration=read_configuration(document.get("configuration")),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -167,7 +159,7 @@ def read_report(raw: bytes) -> Report:
 
 
 def require(report: Report, image: str, platform: str, configuration: tuple[str, ...] = ()) -> None:
-    """Raise an error if an image is not proven, because of its libraries or its configuration.
+    """Raise an error if an image failed its checks, because of its libraries or its configuration.
 
     `platform` is spelled as in names of args files. Errors: `NotProvenError` with all findings.
     """
@@ -186,7 +178,7 @@ def require(report: Report, image: str, platform: str, configuration: tuple[str,
         reasons.append(f"a container with its configuration cannot start ({plural(len(configuration), 'reason')})")
         hints.append(f"PROVE_CONFIGURATION=0 in production-{platform}-args turns off this check of the configuration.")
     raise NotProvenError(
-        f"{image} is not proven: {'; '.join(reasons)}",
+        f"{image} failed its checks: {'; '.join(reasons)}",
         hint=" ".join(hints),
         findings=(*errors[:SHOWN_FINDINGS], *((f"and {more} more",) if more > 0 else ())),
     )

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field
+from msgspec.structs import asdict
 
 from chainbuild.model import UNKNOWN
 from chainbuild.records.tags import key_tag
@@ -58,38 +59,14 @@ class Components(Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """Return the components as stored in a record."""
-        return {
-            "dockerfile": self.dockerfile,
-            "platform": self.platform,
-            "target": self.target,
-            "args": dict(self.args),
-            "images": dict(self.images),
-            "contexts": dict(self.contexts),
-            "files": dict(self.files),
-            "remotes": dict(self.remotes),
-            "secrets": list(self.secrets),
-            "facts": dict(self.facts),
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Components:
         """Read what `as_json` wrote. Errors: `KeyError`, `TypeError`, `ValueError` on anything else."""
-        return cls(
-            dockerfile=str(document["dockerfile"]),
-            platform=str(document["platform"]),
-            target=str(document["target"]),
-            args=_texts(document["args"]),
-            images=_texts(document["images"]),
-            contexts=_texts(document["contexts"]),
-            files=_texts(document["files"]),
-            remotes=_texts(document["remotes"]),
-            secrets=tuple(str(item) for item in document["secrets"]),
-            facts=_texts(document["facts"]),
-        )
-
-
-def _texts(value: Mapping[str, Any]) -> dict[str, str]:
-    return {str(key): str(text) for key, text in value.items()}
+        if missing := set(cls.__struct_fields__).difference(document):
+            raise KeyError(min(missing))
+        return convert(document, cls)
 
 
 def changes(before: Components, now: Components, *, shown: int | None = SHOWN_CHANGES) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import Struct, convert, field
+from msgspec.structs import asdict
 
 from chainbuild.errors import WrongUseError
 from chainbuild.records.keys import Components
@@ -83,27 +84,17 @@ class Record(Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> dict[str, Any]:
         """Return the record's document."""
-        return {
-            "schema": SCHEMA,
-            "key": self.key,
-            "step": self.step,
-            "family": self.family,
+        changed = {
             "image": str(self.image),
-            "identity": self.identity,
-            "env": list(self.env),
-            "on_build": list(self.on_build),
-            "size": self.size,
-            "added": self.added,
-            "unpacked": self.unpacked,
             "seconds": round(self.seconds, 3),
             "built_at": round(self.built_at, 3),
-            "builder": self.builder,
-            "verdicts": dict(self.verdicts),
-            "notes": dict(self.notes),
-            "parents": dict(self.parents),
+            "warnings": self.warnings.as_json(),
             "components": self.components.as_json(),
-            **({"warnings": self.warnings.as_json()} if self.warnings else {}),
         }
+        document = {"schema": SCHEMA, **asdict(self), **changed}
+        if not self.warnings:
+            del document["warnings"]
+        return document
 
     @property
     def payload(self) -> bytes:
@@ -128,28 +119,15 @@ class Record(Struct, frozen=True, kw_only=True):
     def read(cls, document: Mapping[str, Any], components: Components) -> Record:
         """Read a record's document except for its components. Errors: `ValueError` on anything else."""
         try:
-            return cls(
-                key=str(document["key"]),
-                step=str(document["step"]),
-                family=str(document["family"]),
-                image=Digest(document["image"]),
-                identity=str(document["identity"]),
-                env=tuple(str(item) for item in document["env"]),
-                on_build=tuple(str(item) for item in document["on_build"]),
-                size=int(document["size"]),
-                added=int(document["added"]),
-                unpacked=int(document["unpacked"]),
-                seconds=float(document["seconds"]),
-                built_at=float(document["built_at"]),
-                builder=str(document["builder"]),
-                verdicts={str(key): str(value) for key, value in document["verdicts"].items()},
-                warnings=WarningList.read(document.get("warnings")),
-                notes={str(key): str(value) for key, value in document["notes"].items()},
-                parents={str(key): str(value) for key, value in document["parents"].items()},
-                components=components,
-            )
-        except (KeyError, TypeError, AttributeError, ArithmeticError, WrongUseError) as error:
+            if missing := _REQUIRED.difference(document):
+                raise KeyError(min(missing))
+            values = {"image": Digest(document["image"]), "warnings": WarningList.read(document.get("warnings"))}
+            return convert({**document, **values, "components": components}, cls)
+        except (KeyError, TypeError, AttributeError, WrongUseError) as error:
             raise ValueError(f"not a record: {error!r}") from error
+
+
+_REQUIRED: Final = frozenset(Record.__struct_fields__) - {"components", "warnings"}
 
 
 class Lookup(Struct, frozen=True, kw_only=True):

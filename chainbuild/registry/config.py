@@ -10,8 +10,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.errors import DamagedContentError
 from chainbuild.references import Digest, Platform
+from chainbuild.registry.fields import FieldReader
 from chainbuild.registry.oci import canonical, digest_of, read_digest
 
 
@@ -85,7 +85,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True):
     def parse(cls, raw: bytes, *, where: str = "") -> ImageConfig:
         """Read a config document. Errors: `DamagedContentError` that says what is wrong with it."""
         document = limits.read_object(raw, "the image's config", where)
-        reader = _Reader(where)
+        reader = FieldReader("the image's config", where)
         runtime = reader.mapping(document, "config")
         rootfs = reader.mapping(document, "rootfs")
         return cls(
@@ -198,7 +198,7 @@ def _assignment(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _read_healthcheck(reader: _Reader, runtime: Mapping[str, Any]) -> Healthcheck | None:
+def _read_healthcheck(reader: FieldReader, runtime: Mapping[str, Any]) -> Healthcheck | None:
     body = reader.mapping(runtime, "Healthcheck")
     test = reader.texts(body, "Test")
     if not test:
@@ -225,46 +225,3 @@ def _write_healthcheck(healthcheck: Healthcheck | None) -> dict[str, Any] | None
         "Retries": healthcheck.retries,
     }
     return {key: value for key, value in body.items() if value}
-
-
-class _Reader(Struct, frozen=True):
-    """Typed reading of the wire form; null is the same as absent."""
-
-    where: str
-
-    def mapping(self, document: Mapping[str, Any], key: str) -> dict[str, Any]:
-        value = document.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self._wrong(key, value, "an object")
-        return value
-
-    def text(self, document: Mapping[str, Any], key: str) -> str:
-        value = document.get(key)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise self._wrong(key, value, "a string")
-        return value
-
-    def texts(self, document: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-        value = document.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(key, value, "a list of strings")
-        return tuple(value)
-
-    def number(self, document: Mapping[str, Any], key: str) -> int:
-        value = document.get(key)
-        if value is None:
-            return 0
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self._wrong(key, value, "a whole number")
-        return value
-
-    def _wrong(self, key: str, value: Any, expected: str) -> DamagedContentError:
-        return DamagedContentError(
-            f"the image's config has {key} {str(value)[:80]!r}, not {expected}", where=self.where
-        )

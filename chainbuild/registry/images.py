@@ -188,42 +188,36 @@ def replace_config(
     """
     if config.diff_ids != image.config.diff_ids:
         raise ValueError("another config must have the same layers")
-    client = registries.client(destination)
     _copy_blobs(registries, image.reference, destination, image.layers)
-    digest = client.put_blob(destination.repository, config.raw)
-    media_type = image.manifest.config.media_type
-    manifest = Manifest.make(
-        config=Descriptor(media_type=media_type, digest=digest, size=len(config.raw)),
-        layers=image.layers,
-        media_type=image.manifest.media_type,
-        annotations=dict(image.manifest.annotations),
-    )
-    client.put_manifest(destination.repository, destination.tag or manifest.digest, manifest.raw, manifest.media_type)
-    return RemoteImage(
-        reference=destination.with_digest(manifest.digest),
-        index_digest=None,
-        platform=image.platform,
-        manifest=manifest,
-        config=config,
-    )
+    return put_image(registries, destination, config, image.layers, like=image)
 
 
 def put_image(
-    registries: Registries, destination: ImageReference, config: ImageConfig, layers: Iterable[Descriptor]
+    registries: Registries,
+    destination: ImageReference,
+    config: ImageConfig,
+    layers: Iterable[Descriptor],
+    *,
+    like: RemoteImage | None = None,
 ) -> RemoteImage:
-    """Return an image from a config and layers that the destination's repository holds; tagged where the destination is."""
+    """Return an image from a config and layers that the destination's repository holds; tagged where the destination is.
+
+    Its platform, its annotations and its media types are those of the image `like` (default: the config's, none, OCI).
+    """
     client = registries.client(destination)
     digest = client.put_blob(destination.repository, config.raw)
+    media_type = like.manifest.config.media_type if like else OCI_CONFIG
     manifest = Manifest.make(
-        config=Descriptor(media_type=OCI_CONFIG, digest=digest, size=len(config.raw)),
+        config=Descriptor(media_type=media_type, digest=digest, size=len(config.raw)),
         layers=layers,
-        media_type=OCI_MANIFEST,
+        media_type=like.manifest.media_type if like else OCI_MANIFEST,
+        annotations=dict(like.manifest.annotations) if like else None,
     )
     client.put_manifest(destination.repository, destination.tag or manifest.digest, manifest.raw, manifest.media_type)
     return RemoteImage(
         reference=destination.with_digest(manifest.digest),
         index_digest=None,
-        platform=config.platform,
+        platform=like.platform if like else config.platform,
         manifest=manifest,
         config=config,
     )

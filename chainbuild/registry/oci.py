@@ -19,6 +19,8 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, RegistryError, WrongUseError
 from chainbuild.references import Digest, Platform
+from chainbuild.registry.fields import FieldReader
+from chainbuild.values import replace
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -98,12 +100,9 @@ class RawManifest(Struct, frozen=True, kw_only=True):
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(RawManifest, frozen=True, kw_only=True):
     """An image manifest: its config and its layers, lowest first. Artifacts have the same form."""
 
-    media_type: str
-    digest: Digest
-    raw: bytes
     config: Descriptor
     layers: tuple[Descriptor, ...]
     artifact_type: str = ""
@@ -118,9 +117,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     @property
     def descriptor(self) -> Descriptor:
         """Return what points at it."""
-        return Descriptor(
-            media_type=self.media_type, digest=self.digest, size=len(self.raw), artifact_type=self.artifact_type
-        )
+        return replace(super().descriptor, artifact_type=self.artifact_type)
 
     @classmethod
     def parse(cls, raw: bytes, *, media_type: str = "", where: str = "", digest: Digest | None = None) -> Manifest:
@@ -128,8 +125,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
         Errors: `DamagedContentError`; `RegistryError` for a format that is not supported any more.
         """
-        document = limits.read_object(raw, "the manifest", where)
-        kind = _text(document, "mediaType", where, default=media_type) or OCI_MANIFEST
+        document, reader = limits.read_object(raw, "the manifest", where), FieldReader("the manifest", where)
+        kind = reader.text(document, "mediaType") or media_type or OCI_MANIFEST
         if kind not in MANIFEST_TYPES or "config" not in document:
             if document.get("schemaVersion") == 1:
                 raise RegistryError(
@@ -139,17 +136,17 @@ class Manifest(Struct, frozen=True, kw_only=True):
                 )
             raise DamagedContentError(f"not an image manifest (media type {kind[:100]!r})", where=where)
         subject = document.get("subject")
-        layers = _list(document, "layers", where)
+        layers = reader.items(document, "layers")
         limits.LAYERS.check(len(layers), "the manifest", where)
         return cls(
             media_type=kind,
             digest=digest or digest_of(raw),
             raw=raw,
-            config=_descriptor(document["config"], where),
-            layers=tuple(_descriptor(layer, where) for layer in layers),
-            artifact_type=_text(document, "artifactType", where),
-            subject=_descriptor(subject, where) if subject else None,
-            annotations=_pairs(document, "annotations", where),
+            config=_descriptor(document["config"], reader),
+            layers=tuple(_descriptor(layer, reader) for layer in layers),
+            artifact_type=reader.text(document, "artifactType"),
+            subject=_descriptor(subject, reader) if subject else None,
+            annotations=_annotations(document, reader),
         )
 
     @classmethod
@@ -184,19 +181,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
         return cls.parse(canonical(document))
 
 
-class Index(Struct, frozen=True, kw_only=True):
+class Index(RawManifest, frozen=True, kw_only=True):
     """An image index (manifest list): a manifest per platform, and maybe attestations."""
 
-    media_type: str
-    digest: Digest
-    raw: bytes
     manifests: tuple[Descriptor, ...]
     annotations: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Return what points at it."""
-        return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     @property
     def images(self) -> tuple[Descriptor, ...]:
@@ -239,18 +228,18 @@ class Index(Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, raw: bytes, *, media_type: str = "", where: str = "", digest: Digest | None = None) -> Index:
         """Read an index. Everything is as in `Manifest.parse`."""
-        document = limits.read_object(raw, "the index", where)
-        kind = _text(document, "mediaType", where, default=media_type) or OCI_INDEX
+        document, reader = limits.read_object(raw, "the index", where), FieldReader("the index", where)
+        kind = reader.text(document, "mediaType") or media_type or OCI_INDEX
         if kind not in INDEX_TYPES:
             raise DamagedContentError(f"not an image index (media type {kind[:100]!r})", where=where)
-        children = _list(document, "manifests", where)
+        children = reader.items(document, "manifests")
         limits.INDEX_ENTRIES.check(len(children), "the index", where)
         return cls(
             media_type=kind,
             digest=digest or digest_of(raw),
             raw=raw,
-            manifests=tuple(_descriptor(child, where) for child in children),
-            annotations=_pairs(document, "annotations", where),
+            manifests=tuple(_descriptor(child, reader) for child in children),
+            annotations=_annotations(document, reader),
         )
 
     @classmethod
@@ -300,22 +289,22 @@ def _wire(descriptor: Descriptor) -> dict[str, Any]:
     return body
 
 
-def _descriptor(value: Any, where: str) -> Descriptor:
+def _descriptor(value: Any, reader: FieldReader) -> Descriptor:
+    where = reader.where
     if not isinstance(value, dict):
         raise DamagedContentError("a descriptor is not an object", where=where)
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise DamagedContentError(f"a descriptor's size is {str(size)[:40]!r}", where=where)
     limits.DESCRIPTOR_SIZE.check(size, "a descriptor", where)
-    wire_platform = value.get("platform")
     digest = read_digest(value.get("digest"), where)
     return Descriptor(
-        media_type=_text(value, "mediaType", where),
+        media_type=reader.text(value, "mediaType"),
         digest=digest,
         size=size,
-        platform=_platform(wire_platform, where) if wire_platform else None,
-        artifact_type=_text(value, "artifactType", where),
-        annotations=_pairs(value, "annotations", where),
+        platform=_platform(reader.mapping(value, "platform"), reader) if value.get("platform") else None,
+        artifact_type=reader.text(value, "artifactType"),
+        annotations=_annotations(value, reader),
         data=_embedded(value.get("data"), digest, size),
     )
 
@@ -334,12 +323,13 @@ def _embedded(value: Any, digest: Digest, size: int) -> bytes | None:
     return content if len(content) == size and digest_of(content, digest.algorithm) == digest else None
 
 
-def _platform(value: Any, where: str) -> Platform:
-    if not isinstance(value, dict):
-        raise DamagedContentError("a platform is not an object", where=where)
-    return Platform.from_oci(
-        _text(value, "os", where), _text(value, "architecture", where), _text(value, "variant", where)
-    )
+def _platform(value: Mapping[str, Any], reader: FieldReader) -> Platform:
+    return Platform.from_oci(*(reader.text(value, key) for key in ("os", "architecture", "variant")))
+
+
+def _annotations(document: Mapping[str, Any], reader: FieldReader) -> tuple[tuple[str, str], ...]:
+    value = reader.mapping(document, "annotations") if document.get("annotations") else {}
+    return tuple(sorted((str(name), str(text)) for name, text in value.items()))
 
 
 def read_digest(value: Any, where: str) -> Digest:
@@ -348,28 +338,3 @@ def read_digest(value: Any, where: str) -> Digest:
         return Digest(value if isinstance(value, str) else "")
     except WrongUseError as error:
         raise DamagedContentError(f"{str(value)[:200]!r} is not a digest", where=where) from error
-
-
-def _text(document: Mapping[str, Any], key: str, where: str, *, default: str = "") -> str:
-    value = document.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, str):
-        raise DamagedContentError(f"{key} is {str(value)[:80]!r}, not a string", where=where)
-    return value
-
-
-def _list(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    value = document.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DamagedContentError(f"{key} is not a list", where=where)
-    return value
-
-
-def _pairs(document: Mapping[str, Any], key: str, where: str) -> tuple[tuple[str, str], ...]:
-    value = document.get(key) or {}
-    if not isinstance(value, dict):
-        raise DamagedContentError(f"{key} is not an object", where=where)
-    return tuple(sorted((str(name), str(text)) for name, text in value.items()))

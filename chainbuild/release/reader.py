@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,7 +14,7 @@ from chainbuild.records.garbage import is_readable
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
 from chainbuild.release.rules import NOTHING, PLAN
-from chainbuild.yamlspec.nodes import Content, read_nodes
+from chainbuild.yamlspec.nodes import Content, ContentReader, read_nodes
 
 T = TypeVar("T")
 _CREATE: Final = "Run chainbuild release create --force to create a plan from the built images."
@@ -63,13 +63,11 @@ def _aliases(raw: bytes, shown: str) -> list[Problem]:
     ]
 
 
-class _Reader:
+class _Reader(ContentReader):
     """Make images of plain values. Values of the wrong shape were reported before and are absent."""
 
     def __init__(self, shown: str, content: Content) -> None:
-        self.shown = shown
-        self.content = content
-        self.problems = list(content.problems)
+        super().__init__(shown, content)
         self._named: dict[ImageReference, int] = {}
         self._given: dict[ImageReference, str] = {}
 
@@ -78,28 +76,17 @@ class _Reader:
         result = (self._image(name, values) for name, values in value.items() if isinstance(values, dict))
         return tuple(image for image in result if image is not None)
 
-    def _say(self, place: tuple[str | int, ...], message: str, hint: str = "") -> None:
-        self.problems.append(Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint))
-
-    def _parsed(self, parse: Callable[[str], T], text: str, *place: str | int) -> T | None:
-        try:
-            return parse(text)
-        except WrongUseError as error:
-            for problem in error.problems:
-                self._say(place, problem.message, problem.hint)
-            return None
-
     def _image(self, key: str, text: Mapping[str, Any]) -> PlannedImage | None:
         place = ("images", key)
         line = self.content.line(*place)
-        name = self._parsed(ImageReference.parse, key, *place)
+        name = self.parsed(ImageReference.parse, key, *place)
         if name is None:
             return None
         if name.digest:
-            self._say(place, f"{key}: the name of an image must not have a digest", "List its digests below digests:.")
+            self.add(place, f"{key}: the name of an image must not have a digest", "List its digests below digests:.")
         name = ImageReference(name.registry, name.repository, name.tag_or_latest)
         if name in self._named:
-            self._say(place, f"{key}: duplicate image; first listed in line {self._named[name]}", "Remove one of them.")
+            self.add(place, f"{key}: duplicate image; first listed in line {self._named[name]}", "Remove one of them.")
         self._named.setdefault(name, line)
         to = self._targets(key, text.get("to") or ())
         lines = {part: self.content.line(*place, part) for part in text}
@@ -127,19 +114,19 @@ class _Reader:
         results = []
         for index, text in enumerate(names):
             place = ("images", key, "to", index)
-            name = self._parsed(ImageReference.parse, text, *place) if text is not None else None
+            name = self.parsed(ImageReference.parse, text, *place) if text is not None else None
             if name is None:
                 continue
             if name.digest:
-                self._say(place, f"{text}: a new name must not have a digest", "Use NAME:TAG.")
+                self.add(place, f"{text}: a new name must not have a digest", "Use NAME:TAG.")
             elif name.tag is None:
-                self._say(place, f"{text} has no tag", f"Add a tag, for example {text}:latest.")
+                self.add(place, f"{text} has no tag", f"Add a tag, for example {text}:latest.")
             elif not is_readable(name.tag):
-                self._say(place, f"{text}: the tag {name.tag} is reserved for machine data", "Choose another tag.")
+                self.add(place, f"{text}: the tag {name.tag} is reserved for machine data", "Choose another tag.")
             elif self._given.get(name) == key:
-                self._say(place, f"{key}: duplicate name {text}", "Remove one of them.")
+                self.add(place, f"{key}: duplicate name {text}", "Remove one of them.")
             elif name in self._given:
-                self._say(place, f"{self._given[name]} has the name {text}, too", "Use each name for one image.")
+                self.add(place, f"{self._given[name]} has the name {text}, too", "Use each name for one image.")
             self._given.setdefault(name, key)
             results.append((index, name))
         return results
@@ -148,19 +135,19 @@ class _Reader:
         results: dict[Platform, Digest] = {}
         for text, digest in value.items():
             place = ("images", key, "digests", text)
-            platform = self._parsed(Platform.parse, text, *place)
+            platform = self.parsed(Platform.parse, text, *place)
             if platform is None:
                 continue
             same = next((other for other in results if other.same_as(platform)), None)
             if same:
-                self._say(place, f"{text} and {same} are the same platform", "Remove one of them.")
+                self.add(place, f"{text} and {same} are the same platform", "Remove one of them.")
             results[platform] = Digest(digest)
         return results
 
     def _replaces(self, key: str, value: Mapping[str, str]) -> dict[ImageReference, Digest | None]:
         results: dict[ImageReference, Digest | None] = {}
         for text, digest in value.items():
-            name = self._parsed(ImageReference.parse, text, "images", key, "replaces", text)
+            name = self.parsed(ImageReference.parse, text, "images", key, "replaces", text)
             if name is not None:
                 results[name] = None if digest == NOTHING else Digest(digest)
         return results

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, convert
+from msgspec.structs import asdict
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError, WrongUseError
@@ -34,7 +35,7 @@ class Sif(Struct, frozen=True, kw_only=True):
     platform: str
     size: int
     sha256: str
-    tool: str = ""
+    tool: str
     """The program that made it, such as `apptainer 1.4.5`."""
 
     @property
@@ -53,15 +54,11 @@ class Sif(Struct, frozen=True, kw_only=True):
         document = {
             "schema": SCHEMA,
             "file": self.file,
-            "repository": self.name.repository,
-            "tag": self.name.tag,
-            "image": self.image,
+            **asdict(self.name),
+            **asdict(self),
             "digest": str(self.digest),
-            "platform": self.platform,
-            "size": self.size,
-            "sha256": self.sha256,
-            "tool": self.tool,
         }
+        del document["name"]
         return (json.dumps(document, indent=2) + "\n").encode()
 
 
@@ -82,19 +79,8 @@ def parse_facts(raw: bytes) -> Sif | None:
         document: dict[str, Any] = json.loads(raw)
         if document["schema"] != SCHEMA:
             return None
-        texts = [document[key] for key in ("repository", "tag", "image", "platform", "sha256", "tool")]
-        if not all(isinstance(text, str) for text in texts) or not isinstance(document["size"], int):
-            return None
-        repository, tag, image, platform, sha256, tool = texts
-        return Sif(
-            name=SifName(repository=repository, tag=tag),
-            image=image,
-            digest=Digest(document["digest"]),
-            platform=platform,
-            size=document["size"],
-            sha256=sha256,
-            tool=tool,
-        )
+        name = {key: document.pop(key) for key in ("repository", "tag")}
+        return convert({**document, "name": name, "digest": Digest(document["digest"])}, Sif)
     except (ValueError, KeyError, TypeError, RecursionError, WrongUseError):
         return None
 

@@ -146,7 +146,7 @@ def words_of(line: str) -> str:
 
 def _reason(tail: Sequence[str], code: int) -> str:
     reasons = [_LEVEL.sub("", line, count=1).strip() for line in tail if line.startswith(("FATAL", "ERROR"))]
-    return reasons[-1] if reasons else tail[-1] if tail else f"exit code {code}"
+    return reasons[-1] if reasons else tail[-1] if tail else f"it exited with code {code}"
 
 
 def _way_out(tail: Sequence[str]) -> str:

@@ -8,13 +8,12 @@ hint for users who want to trust that key. It decides nothing: signatures are ve
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Annotated, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PublicKey, SigningKey
@@ -31,41 +30,46 @@ class EnvelopeError(ValueError):
 class Signature(Struct, frozen=True, kw_only=True):
     """One signature. `key_id` is the id of the key that it claims; `key` that key, if the envelope holds it."""
 
-    key_id: str
-    value: bytes
-    key: PublicKey | None = None
+    key_id: str = field(name="keyid", default="")
+    value: bytes = field(name="sig")
+    public_key: str | UnsetType = field(name="publicKey", default=UNSET)
+
+    def __post_init__(self) -> None:
+        if self.key and self.key.id != self.key_id:
+            raise ValueError("a publicKey that does not match its keyid")
+
+    @property
+    def key(self) -> PublicKey | None:
+        """Return the key that the envelope holds, if any. Creating the signature has checked it."""
+        if self.public_key is UNSET:
+            return None
+        try:
+            return PublicKey.parse(self.public_key)
+        except WrongUseError as error:
+            raise ValueError("an invalid publicKey") from error
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
     """An unverified envelope."""
 
-    payload_type: str
+    payload_type: str = field(name="payloadType")
     payload: bytes
-    signatures: tuple[Signature, ...]
+    signatures: Annotated[tuple[Signature, ...], Meta(max_length=MOST_SIGNATURES)]
 
     @classmethod
     def parse(cls, raw: bytes) -> Envelope:
         """Read an envelope. Errors: `EnvelopeError`."""
         try:
-            document: dict[str, Any] = json.loads(raw)
-            signatures = document["signatures"]
-            if len(signatures) > MOST_SIGNATURES:
-                raise EnvelopeError(f"{len(signatures)} signatures (at most {MOST_SIGNATURES} are read)")
-            return cls(
-                payload_type=_text(document["payloadType"]),
-                payload=_bytes(document["payload"]),
-                signatures=tuple(_signature(item) for item in signatures),
-            )
-        except EnvelopeError:
-            raise
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise EnvelopeError(f"not a DSSE envelope ({type(error).__name__})") from error
+            # As text: msgspec does not decode fields that it skips.
+            return msgspec.json.decode(raw.decode(), type=cls)
+        except (ValueError, RecursionError) as error:
+            raise EnvelopeError(f"not a DSSE envelope ({error})") from error
 
     @classmethod
     def sign(cls, payload: bytes, payload_type: str, key: SigningKey) -> Envelope:
         """Make an envelope with one signature."""
         value = key.sign(pae(payload_type, payload))
-        signature = Signature(key_id=key.public.id, value=value, key=key.public)
+        signature = Signature(key_id=key.public.id, value=value, public_key=str(key.public))
         return cls(payload_type=payload_type, payload=payload, signatures=(signature,))
 
     def with_signature(self, key: SigningKey) -> Envelope:
@@ -90,48 +94,10 @@ class Envelope(Struct, frozen=True, kw_only=True):
     @property
     def raw(self) -> bytes:
         """Return the envelope's bytes; the same envelope gives the same bytes."""
-        document: Mapping[str, Any] = {
-            "payload": base64.b64encode(self.payload).decode(),
-            "payloadType": self.payload_type,
-            "signatures": [
-                {
-                    "keyid": signature.key_id,
-                    "sig": base64.b64encode(signature.value).decode(),
-                    **({"publicKey": str(signature.key)} if signature.key else {}),
-                }
-                for signature in self.signatures
-            ],
-        }
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(to_builtins(self), sort_keys=True, separators=(",", ":")).encode()
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the pre-authentication encoding, the bytes that a DSSE signature covers."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
-def _signature(item: Mapping[str, Any]) -> Signature:
-    key_id, hint = _text(item.get("keyid", "")), item.get("publicKey")
-    key = None
-    if hint is not None:
-        try:
-            key = PublicKey.parse(_text(hint))
-        except WrongUseError as error:
-            raise EnvelopeError("an invalid publicKey") from error
-    if key and key.id != key_id:
-        raise EnvelopeError("a publicKey that does not match its keyid")
-    return Signature(key_id=key_id, value=_bytes(item["sig"]), key=key)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise EnvelopeError(f"a {type(value).__name__} where text is expected")
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    try:
-        return base64.b64decode(_text(value), validate=True)
-    except binascii.Error as error:
-        raise EnvelopeError("text that is not base64") from error

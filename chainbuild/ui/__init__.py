@@ -8,14 +8,14 @@ with view:
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
 from chainbuild.events import Emit, Event
 from chainbuild.ui.failures import error_as_json, show_error
+from chainbuild.ui.messages import Printer
 from chainbuild.ui.plans import PlanRow, command_line, show_plan
-from chainbuild.ui.terminal import Terminal, can_be_live, look_at
+from chainbuild.ui.terminal import Terminal, can_be_live, look_at, stderr, stdout
 from chainbuild.ui.views import JsonView, LiveView, PlainView, View
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Mode",
     "PlainView",
     "PlanRow",
+    "Printer",
     "Terminal",
     "View",
     "command_line",
@@ -59,16 +60,6 @@ def make_view(
     if mode == "auto" and can_be_live(progress, environ):
         return LiveView(result, progress, verbosity=verbosity)
     return PlainView(result, progress, verbosity=verbosity)
-
-
-def stdout(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
-    """Return the terminal for results (default: stdout)."""
-    return look_at(stream or sys.stdout, os.environ if environ is None else environ)
-
-
-def stderr(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
-    """Return the terminal for progress and errors (default: stderr)."""
-    return look_at(stream or sys.stderr, os.environ if environ is None else environ)
 
 
 def tell(*listeners: Emit) -> Emit:

@@ -8,7 +8,7 @@ from chainbuild import events
 from chainbuild.step_warnings import SHOWN
 from chainbuild.text import duration, escaped, going_on, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
-from chainbuild.ui.styles import Style
+from chainbuild.ui.messages import message_lines
 from chainbuild.ui.terminal import Line, Span
 
 
@@ -16,10 +16,7 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
     """Return the lines of a log for an event."""
     match event:
         case events.Message():
-            head = "" if event.level == "info" else f"{event.level}: "
-            style: Style = "bad" if event.level == "error" else "warn" if event.level == "warning" else ""
-            first, *more = visible_lines(event.text)
-            return [(Span(head, style), Span(first)), *_indented(more)]
+            return message_lines(event.level, event.text)
         case events.StepStarted():
             row = board.row(event.step)
             expected = f", expected {duration(row.expected)}" if row.expected else ""
@@ -57,13 +54,11 @@ def happening(event: events.Event, board: Board) -> Sequence[Line]:
 
 def warning_lines(event: events.StepWarnings) -> list[Line]:
     """Return one line for each of a step's first warnings, and a line that says where the others are."""
-    lines: list[Line] = [
-        (Span("warning: ", "warn"), Span(" ".join(visible_lines(str(warning))))) for warning in event.warnings[:SHOWN]
-    ]
-    more = event.total - len(lines)
+    texts = [" ".join(visible_lines(str(warning))) for warning in event.warnings[:SHOWN]]
+    more = event.total - len(texts)
     if more > 0:
-        lines.append((Span("warning: ", "warn"), Span(f"{more} more: see chainbuild inspect {escaped(event.image)}")))
-    return lines
+        texts.append(f"{more} more: see chainbuild inspect {escaped(event.image)}")
+    return [line for text in texts for line in message_lines("warning", text)]
 
 
 def log_line(event: events.LogLine, row: Row) -> Line:

@@ -1,4 +1,4 @@
-"""Turn errors into output: text on stderr for people, a JSON object on stdout for programs. The only place that does."""
+"""Turn errors into output: text on stderr for people, a JSON object on stdout for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from chainbuild.errors import (
     NotProvenError,
     WrongUseError,
 )
-from chainbuild.text import escaped, plural, visible_lines
+from chainbuild.text import escaped, plural
+from chainbuild.ui.messages import hint_lines, message_lines
 from chainbuild.ui.summary import failure_lines
 from chainbuild.ui.terminal import Line, Span, Terminal
 
@@ -83,22 +84,17 @@ def error_as_json(error: BaseException, trace: Path | None = None) -> dict[str, 
 def _wrong_use_lines(error: WrongUseError) -> list[Line]:
     lines: list[Line] = []
     for problem in error.problems:
-        first, *rest = visible_lines(problem.message)
-        where = Span(f"{escaped(problem.where)}: " if problem.where else "", "bold")
-        lines.append((where, Span("" if problem.where else "error: ", "bad"), Span(first)))
-        lines += [(Span(f"  {line}"),) for line in rest]
-        lines += _hint_lines(problem.hint)
+        first, *rest = message_lines("error", problem.message)
+        # Its place replaces the label.
+        place = (Span(f"{escaped(problem.where)}: ", "bold"),) if problem.where else first[:1]
+        lines += [(*place, *first[1:]), *rest, *hint_lines(problem.hint)]
     if len(error.problems) > 1:
         lines.append((Span(f"{plural(len(error.problems), 'problem')}; nothing was started", "bad"),))
     return lines
 
 
 def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozenset[tuple[str, ...]]) -> list[Line]:
-    first, *rest = visible_lines(error.message)
-    lines: list[Line] = [
-        (Span("error: ", "bad"), Span(first)),
-        *((Span(f"  {line}"),) for line in rest),
-    ]
+    lines = message_lines("error", error.message)
     if isinstance(error, BuildFailedError):
         tail = () if _was_shown(error.log_tail, shown_tails) else error.log_tail
         lines += failure_lines("", tail, error.log_path, width, where=error.where)
@@ -108,11 +104,7 @@ def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozens
         lines += [(Span(f"  {escaped(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
         if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
             lines.append((Span(f"  … and {more} more (--json shows all)", "dim"),))
-    return lines + _hint_lines(error.hint)
-
-
-def _hint_lines(hint: str) -> list[Line]:
-    return [(Span(f"    {line}", "busy"),) for line in visible_lines(hint)] if hint else []
+    return lines + hint_lines(error.hint)
 
 
 def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool:
@@ -124,14 +116,14 @@ def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool
 def _bug_lines(error: BaseException, trace: Path | None) -> list[Line]:
     text = escaped(f"{type(error).__name__}: {error}")
     hint = _report_hint(trace)
-    return [(Span("this is a bug in chainbuild: ", "bad"), Span(text)), *_hint_lines(hint)]
+    return [(Span("this is a bug in chainbuild: ", "bad"), Span(text)), *hint_lines(hint)]
 
 
 def _report_hint(trace: Path | None) -> str:
     saved = f"The traceback and versions are in {trace}." if trace else "The traceback could not be written to a file."
     return (
-        f"{saved}\nPlease report it, with that and the command line. What was built is kept, and the next run continues"
-        " from there."
+        f"{saved}\nPlease report it with this information and the command line. What was built is kept, and the next run"
+        " continues from there."
     )
 
 

@@ -60,8 +60,6 @@ def show_types(look: ImageTypesOverview, out: Terminal, *, verbosity: int) -> No
         for root in catalogue.roots:
             suffix = "" if root.folder.is_dir() else "  (missing)"
             out.write([f"  {root.what}  {root.folder}{suffix}"])
-    for problem in relations.loose:
-        out.write([(Span(f"warning: {problem.where}: {problem.message}. {problem.hint}", "warn"),)])
 
 
 def types_as_json(look: ImageTypesOverview) -> str:

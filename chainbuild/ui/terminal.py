@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -173,6 +174,16 @@ def look_at(stream: TextIO, environ: Mapping[str, str]) -> Terminal:
         colour=is_terminal and not dumb and not environ.get("NO_COLOR"),
         unicode=_takes_unicode(stream, environ),
     )
+
+
+def stdout(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
+    """Return the terminal for results (default: stdout)."""
+    return look_at(stream or sys.stdout, os.environ if environ is None else environ)
+
+
+def stderr(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> Terminal:
+    """Return the terminal for progress and errors (default: stderr)."""
+    return look_at(stream or sys.stderr, os.environ if environ is None else environ)
 
 
 def can_be_live(terminal: Terminal, environ: Mapping[str, str]) -> bool:

@@ -65,11 +65,8 @@ class JsonView:
         """Do nothing: there is no state to restore."""
 
 
-class PlainView:
-    """Print a line per event, for pipes and CI; with `verbosity` 1 or more also the build output.
-
-    A step without output for a minute gets a heartbeat line, because some CI systems end silent jobs.
-    """
+class _BoardView:
+    """What the views for people share: a board, and the summary at the end."""
 
     def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
         self.out, self.err = out, err
@@ -77,9 +74,29 @@ class PlainView:
         self.lock = threading.RLock()
         self._verbosity = verbosity
         self._clock = clock
+        self._tails: set[tuple[str, ...]] = set()
+
+    def shown_tails(self) -> frozenset[tuple[str, ...]]:
+        return frozenset(self._tails)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _sum_up(self) -> None:
+        with self.lock:
+            self._tails |= write_end(self.board, self.out, self.err, self._clock())
+
+
+class PlainView(_BoardView):
+    """Print a line per event, for pipes and CI; with `verbosity` 1 or more also the build output.
+
+    A step without output for a minute gets a heartbeat line, because some CI systems end silent jobs.
+    """
+
+    def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
+        super().__init__(out, err, verbosity=verbosity, clock=clock)
         self._last_line_at: dict[str, float] = {}
         self._reported: set[tuple[str, str]] = set()
-        self._tails: set[tuple[str, ...]] = set()
         self._end = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -96,12 +113,6 @@ class PlainView:
         if isinstance(event, events.RunFinished):
             self._stop_heart()
             self._sum_up()
-
-    def shown_tails(self) -> frozenset[tuple[str, ...]]:
-        return frozenset(self._tails)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,10 +158,6 @@ class PlainView:
         elapsed = duration(self.board.row(event.step).elapsed(event.at))
         return [(*prefix(event.step), Span(f"{elapsed} ", "dim"), Span(visible(event.doing)))]
 
-    def _sum_up(self) -> None:
-        with self.lock:
-            self._tails |= write_end(self.board, self.out, self.err, self._clock())
-
     def _start_heart(self) -> None:
         if self._heart is None:
             self._heart = threading.Thread(target=self._live_on, name="heartbeat", daemon=True)
@@ -166,18 +173,14 @@ class PlainView:
             self._heart.join()
 
 
-class LiveView:
+class LiveView(_BoardView):
     """Redraw a table of all steps at the bottom of a terminal, and print important lines above it."""
 
     def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
-        self.out, self.err = out, err
-        self.board = Board()
-        self.lock = threading.RLock()  # not held while writing to the screen, whose own thread takes it
-        self._verbosity = verbosity
-        self._clock = clock
+        super().__init__(out, err, verbosity=verbosity, clock=clock)
+        # The lock is not held while writing to the screen, whose own thread takes it.
         self._screen: Screen | None = None
         self._ended = False
-        self._tails: set[tuple[str, ...]] = set()
 
     def emit(self, event: events.Event) -> None:
         with self.lock:
@@ -199,12 +202,6 @@ class LiveView:
         frame = Frame(width=width, height=height, now=self._clock(), unicode=self.err.unicode)
         with self.lock:
             return list(self._fit(live_lines(self.board, frame)))
-
-    def shown_tails(self) -> frozenset[tuple[str, ...]]:
-        return frozenset(self._tails)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -240,10 +237,6 @@ class LiveView:
             screen, self._screen, self._ended = self._screen, None, True
         if screen:
             screen.stop()
-
-    def _sum_up(self) -> None:
-        with self.lock:
-            self._tails |= write_end(self.board, self.out, self.err, self._clock())
 
 
 def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tuple[str, ...]]:

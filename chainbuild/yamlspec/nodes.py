@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
 from msgspec import Struct, field
 
-from chainbuild.errors import Problem
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.text import perhaps_you_meant
 from chainbuild.yamlspec.rules import (
     ArgValueRule,
@@ -28,6 +28,7 @@ from chainbuild.yamlspec.rules import (
     TextRule,
 )
 
+T = TypeVar("T")
 Place = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
 
@@ -67,6 +68,32 @@ class Content(Struct, frozen=True, kw_only=True):
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
+
+
+class ContentReader:
+    """Turns the content of a file into values, and collects the problems of values that mean nothing."""
+
+    def __init__(self, shown: str, content: Content) -> None:
+        self.shown = shown
+        self.content = content
+        self.problems = list(content.problems)
+
+    def add(self, place: Place, message: str, hint: str = "") -> None:
+        """Add a problem of the value at `place`."""
+        self.problems.append(Problem(path=self.shown, line=self.content.line(*place), message=message, hint=hint))
+
+    def parsed(self, parse: Callable[[str], T], text: str, *place: str | int) -> T | None:
+        """Return the parsed text; if it is invalid, add the problems and return None."""
+        try:
+            return parse(text)
+        except WrongUseError as error:
+            for problem in error.problems:
+                self.add(place, f"{self.subject(place)}{problem.message}", problem.hint)
+            return None
+
+    def subject(self, place: Place) -> str:  # noqa: ARG002
+        """Return what the message of a parser begins with."""
+        return ""
 
 
 FILL_IT: Final = "Run chainbuild init --force to write a file that fits the folder."

@@ -67,7 +67,7 @@ def test_failing_run_shows_line_output_tail_and_log(lay: Lay) -> None:
     assert done.code == 1, done.told()
     assert done.out == ""
     assert "one/20-Dockerfile-bad:4" in done.err
-    assert "exit code: 42" in done.err
+    assert "exited with code 42" in done.err
     for shown in ("the reason is this", "line 300 of the output", "line 295 of the output"):
         assert shown in done.err
     assert "line 5 of the output\n" not in done.err

@@ -415,7 +415,7 @@ class World:
 
 
 def failed(step: str) -> BuildFailedError:
-    return BuildFailedError(f"{step}: RUN make failed: exit code: 2", where="10-Dockerfile-base:3")
+    return BuildFailedError(f"{step}: RUN make exited with code 2", where="10-Dockerfile-base:3")
 
 
 def fake_digest(text: str) -> str:

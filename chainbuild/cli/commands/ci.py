@@ -75,8 +75,9 @@ def ci(
 ) -> int:
     """Print a CI workflow: one job per option and platform, in order of dependency, sharing the chain registry."""
     from chainbuild.ci.pipeline import document
+    from chainbuild.cli.output import messages
     from chainbuild.requests.ci import CiWords, read_pipeline
-    from chainbuild.ui import stderr, stdout
+    from chainbuild.ui import stdout
 
     options = CiWords(
         vendor=vendor.value,
@@ -94,8 +95,7 @@ def ci(
         runners=runner or (),
     )
     vendor_module, pipeline = read_pipeline(options, _recorded)
-    if pipeline.graph.notes:
-        stderr().write([f"note: {note}" for note in pipeline.graph.notes])
+    messages().note(*pipeline.graph.notes)
     stdout().write_document(document(vendor_module, pipeline))
     return 0
 

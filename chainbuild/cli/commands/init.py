@@ -17,12 +17,12 @@ def init(
     root: flags.Root = Path(),
 ) -> int:
     """Write a chainbuild.yaml from the folder's options, layers and science trees, and the last run's arguments."""
-    from chainbuild.cli.output import write_result
+    from chainbuild.cli.output import messages, write_result
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.init import look, write
     from chainbuild.project.location import FILE_NAME
     from chainbuild.project.schema import put_schema
-    from chainbuild.ui import stderr, stdout
+    from chainbuild.ui import stdout
 
     if not root.is_dir():
         raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Pass the folder of the project.")
@@ -38,13 +38,14 @@ def init(
         raise WrongUseError(
             f"{path} already exists", hint="Replace it with --force, or print the new content with --dry-run."
         )
-    stderr().write([f"found {line}" for line in guess.told])
+    printer = messages()
+    printer.info(*(f"found {line}" for line in guess.told))
     text = write(guess)
     if dry_run:
         stdout().write_document(text)
         return 0
     write_result(path, text.encode())
     put_schema(root)
-    stderr().write([f"wrote {path}: check the guessed values, then run chainbuild plan"])
+    printer.info(f"wrote {path}: check the guessed values, then run chainbuild plan")
 
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chainbuild.cli import flags
-from chainbuild.cli.output import print_lines
+from chainbuild.cli.output import messages, print_lines
 from chainbuild.text import escaped
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def copy(
     from chainbuild.errors import WrongUseError
     from chainbuild.records.transfer import copy_records
     from chainbuild.text import plural
-    from chainbuild.ui import stderr, stdout
+    from chainbuild.ui import stdout
 
     if source == target:
         raise WrongUseError(
@@ -67,7 +67,7 @@ def copy(
         document = {"copied": result.copied, "present": result.present, "refused": result.refused, "dry_run": dry_run}
         stdout().write_json({"schema": "chainbuild.records-copy/1", **document})
         return 0
-    stderr().write([f"skipped: {escaped(name)}: {escaped(reason)}" for name, reason in result.refused.items()])
+    messages().info(*(f"skipped: {escaped(name)}: {escaped(reason)}" for name, reason in result.refused.items()))
     done = "would be copied" if dry_run else "copied"
     print_lines(f"{plural(len(result.copied), 'record')} {done}, {result.present} already present")
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from chainbuild.cli import flags
-from chainbuild.cli.output import open_quietly, print_lines, say
+from chainbuild.cli.output import messages, open_quietly, print_lines
 from chainbuild.cli.settings import settings_from
 from chainbuild.text import escaped
 
@@ -21,7 +21,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
     from chainbuild.execution.session import managed_registry
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
-    managed.up(say)
+    managed.up(messages().emit)
     data = managed.status().data or "an unknown folder"
     print_lines(f"{managed.endpoint} is running until chainbuild registry down; its data is in {escaped(data)}")
     return 0
@@ -40,7 +40,7 @@ def down(
     from chainbuild.execution.session import managed_registry
 
     managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
-    was_up = managed.down(say, force=force)
+    was_up = managed.down(messages().emit, force=force)
     print_lines(f"{managed.endpoint} was stopped" if was_up else f"{managed.endpoint} was not running")
     return 0
 

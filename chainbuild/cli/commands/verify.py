@@ -35,6 +35,7 @@ def verify(
     from chainbuild.references import ImageReference, Platform
     from chainbuild.text import escaped
     from chainbuild.ui import stdout
+    from chainbuild.ui.messages import message_lines
 
     named = ImageReference.parse(image)
     target = Platform.parse(platform) if platform else Platform.of_this_machine()
@@ -44,8 +45,8 @@ def verify(
     if json:
         stdout().write_raw(report.as_json(str(named), target.name) + "\n")
     else:
-        lines = [f"warning: {escaped(str(warning))}" for warning in report.warnings]
-        lines += [f"error: {escaped(text)}" for text in report.all_errors]
+        lines = [line for warning in report.warnings for line in message_lines("warning", str(warning))]
+        lines += [line for text in report.all_errors for line in message_lines("error", text)]
         starts = (
             f"; starts {report.configuration.summary}"
             if report.configuration and not report.configuration.faults

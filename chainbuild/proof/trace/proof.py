@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from chainbuild.builder.build_spec import BuildDriver
 from chainbuild.errors import NotProvenError
-from chainbuild.events import Emit, Verdict
+from chainbuild.events import Emit, Verdict, labelled
 from chainbuild.layouts.test_files import ImageTest, read_image_test
 from chainbuild.minimize.lists import ListWord, as_list
 from chainbuild.model import Step, StepKind
@@ -36,7 +36,6 @@ SWITCH: Final = "PROVE_TRACE"
 IGNORE: Final = "TRACE_IGNORE"
 """The build argument of the production stage with patterns of paths to ignore."""
 _NOT_TRACED: Final = "not traced"
-_DOUBT: Final = "warning: "
 _TESTS_NOTE: Final = "traced_tests"
 
 
@@ -46,6 +45,16 @@ class TraceVerdicts(Struct, frozen=True, kw_only=True):
     verdicts: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[StepWarning, ...] = ()
+
+
+class TraceNote(Struct, frozen=True):
+    """A note about a traced test. `doubtful`: it is a warning."""
+
+    text: str
+    doubtful: bool = False
+
+    def __str__(self) -> str:
+        return labelled("warning" if self.doubtful else "info", self.text)
 
 
 class TraceProof:
@@ -98,17 +107,15 @@ class TraceProof:
         judged = {test.name for test in report.tests if test.traced and test.passed}
         missing = tuple(lost for lost in report.missing if not judged.isdisjoint(lost.tests))
         ignored = f"{plural(len(report.ignored), 'missing path')} left out by {IGNORE}"
-        notes = (*notes_on(report, judged), *((ignored,) if report.ignored else ()))
+        notes = (*notes_on(report, judged), *((TraceNote(ignored),) if report.ignored else ()))
         if not missing:
             counted = (
                 f"{plural(report.paths, 'path')}"
                 if len(report.tests) == 1
                 else (f"{plural(report.paths, 'path')} of {plural(len(judged), 'test')}")
             )
-            plain = tuple(note for note in notes if not note.startswith(_DOUBT))
-            doubts = tuple(
-                StepWarning(kind=OF_TESTS, text=note.removeprefix(_DOUBT)) for note in notes if note.startswith(_DOUBT)
-            )
+            plain = tuple(note.text for note in notes if not note.doubtful)
+            doubts = tuple(StepWarning(kind=OF_TESTS, text=note.text) for note in notes if note.doubtful)
             verdict = self._passed(step, counted if judged else _NOT_TRACED, plain)
             return TraceVerdicts(verdicts={VERDICT: verdict}, notes=kept, warnings=doubts)
         summary = (
@@ -117,9 +124,11 @@ class TraceProof:
         shown = tuple(str(lost) for lost in missing[:SHOWN_FINDINGS])
         more = len(missing) - len(shown)
         findings = (*shown, *((f"and {more} more",) if more else ()))
-        self._emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=summary, findings=findings + notes))
+        self._emit(
+            Verdict(step=step.id, proof=VERDICT, passed=False, summary=summary, findings=(*findings, *map(str, notes)))
+        )
         raise NotProvenError(
-            f"{step.reference} is not proven: {summary}", hint=_hint(step, report, missing), findings=findings
+            f"{step.reference} failed its traced proof: {summary}", hint=_hint(step, report, missing), findings=findings
         )
 
     def _passed(self, step: Step, summary: str, notes: tuple[str, ...]) -> str:
@@ -158,13 +167,13 @@ def line_for(report: TraceReport, missing: tuple[MissingPath, ...]) -> str:
     return f"ADDITIONAL_FILES={as_list(words)}" if words else ""
 
 
-def notes_on(report: TraceReport, judged: set[str]) -> Iterator[str]:
+def notes_on(report: TraceReport, judged: set[str]) -> Iterator[TraceNote]:
     """Yield notes about tests that were not traced, or that fail in the chain's image, and about limits."""
     for test in report.tests:
         if test.status == "skipped":
-            yield f"{test.name} does not pass in this image, so it only tests the chain"
+            yield TraceNote(f"{test.name} does not pass in this image, so it only tests the chain")
         elif not test.traced:
-            yield f"{_DOUBT}{test.name} was not traced: {_why(test)}"
+            yield TraceNote(f"{test.name} was not traced: {_why(test)}", doubtful=True)
         elif not test.passed:
             paths = [path.path for path in report.missing if test.name in path.tests and judged.isdisjoint(path.tests)]
             details = (
@@ -172,9 +181,10 @@ def notes_on(report: TraceReport, judged: set[str]) -> Iterator[str]:
                 if paths
                 else ""
             )
-            yield f"{_DOUBT}{test.name} {test.ending} in the chain's image, so it proves nothing{details}"
+            text = f"{test.name} {test.ending} in the chain's image, so it proves nothing{details}"
+            yield TraceNote(text, doubtful=True)
         elif test.cut:
-            yield f"{_DOUBT}{test.name} exceeds the limits of a trace"
+            yield TraceNote(f"{test.name} exceeds the limits of a trace", doubtful=True)
 
 
 def _why(test: TracedTest) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, convert, field
 
 from chainbuild import limits
 from chainbuild.errors import ChainbuildError
-
-_KINDS: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
+from chainbuild.proof.chain_files import package_title
 
 
 class TracedPackage(Struct, frozen=True, kw_only=True):
@@ -22,12 +21,12 @@ class TracedPackage(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return the package as part of a sentence."""
-        return f"of {self.title}" if self.name else "of no package"
+        return f"of {self.title}"
 
     @property
     def title(self) -> str:
         """Return the package as a heading."""
-        return f"{_KINDS.get(self.kind, self.kind)} {self.name} {self.version}".rstrip() if self.name else "no package"
+        return package_title(self.kind, self.name, self.version)
 
 
 class TracedTest(Struct, frozen=True, kw_only=True):
@@ -69,7 +68,7 @@ class MissingPath(Struct, frozen=True, kw_only=True):
     """
 
     path: str
-    action: str
+    action: str = field(name="kind")
     program: str
     tests: tuple[str, ...]
     package: TracedPackage
@@ -95,9 +94,9 @@ class TraceReport(Struct, frozen=True, kw_only=True):
 
     paths: int
     tests: tuple[TracedTest, ...]
-    missing: tuple[MissingPath, ...] = ()
-    additions: tuple[Addition, ...] = ()
-    ignored: tuple[str, ...] = ()
+    missing: tuple[MissingPath, ...]
+    additions: tuple[Addition, ...] = field(name="words")
+    ignored: tuple[str, ...]
 
     def additions_for(self, missing: tuple[MissingPath, ...]) -> tuple[Addition, ...]:
         """Return the values that add any of these paths."""
@@ -120,48 +119,12 @@ def read_trace_report(raw: bytes) -> TraceReport:
     """Read a report. Errors: `ChainbuildError` if it is malformed (a bug)."""
     try:
         document = limits.read_object(raw, "the report of the traced tests", "trace.json", has_file_names=True)
-        return TraceReport(
-            paths=int(document["paths"]),
-            tests=tuple(
-                TracedTest(
-                    name=str(row["name"]),
-                    status=str(row["status"]),
-                    produced=str(row["produced"]),
-                    traced=bool(row["traced"]),
-                    paths=int(row["paths"]),
-                    cut=bool(row["cut"]),
-                    said=str(row["said"]),
-                )
-                for row in document["tests"]
-            ),
-            missing=tuple(
-                MissingPath(
-                    path=str(row["path"]),
-                    action=str(row["kind"]),
-                    program=str(row["program"]),
-                    tests=_texts(row["tests"]),
-                    package=_package(row),
-                )
-                for row in document["missing"]
-            ),
-            additions=tuple(
-                Addition(
-                    path=str(row["path"]),
-                    pattern=str(row["pattern"]),
-                    package=_package(row),
-                    brings=_texts(row["brings"]),
-                )
-                for row in document["words"]
-            ),
-            ignored=_texts(document["ignored"]),
-        )
+        rows = {key: [_with_package(row) for row in document[key]] for key in ("missing", "words")}
+        return convert(document | rows, TraceReport)
     except (ValueError, KeyError, TypeError) as error:
         raise ChainbuildError(f"the traced tests returned no valid report ({error!r})") from error
 
 
-def _texts(rows: Any) -> tuple[str, ...]:
-    return tuple(str(row) for row in rows)
-
-
-def _package(row: Mapping[str, Any]) -> TracedPackage:
-    return TracedPackage(kind=str(row["kind_of_package"]), name=str(row["package"]), version=str(row["version"]))
+def _with_package(row: Mapping[str, Any]) -> dict[str, Any]:
+    package = {"kind": row["kind_of_package"], "name": row["package"], "version": row["version"]}
+    return {**row, "package": package}

@@ -39,7 +39,7 @@ _PROGRAM: Final = "/.chainbuild-test"
 _SPARE_SECONDS: Final = 1800.0
 """The time limit for pulling images, installing strace and comparing, in seconds."""
 _FIRST_LINE: Final = 256
-_KILLED: Final = re.compile(r"exit code: (?:137|143)\b")
+_KILLED: Final = re.compile(r"exited with code (?:137|143)\b")
 
 
 class NotTraceableError(ChainbuildError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from chainbuild.registry.transport import read_chunks
 from chainbuild.singularity.collection import Sif
 
 Told = Callable[[int, int], None]
@@ -30,3 +31,12 @@ class Destination(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+def sent_chunks(sif: Sif, path: Path, told: Told) -> Iterator[bytes]:
+    """Yield the bytes of a SIF file, and report how many were taken."""
+    done = 0
+    for chunk in read_chunks(path):
+        yield chunk
+        done += len(chunk)
+        told(done, sif.size)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from chainbuild.errors import NotReadyError
 from chainbuild.host.folders import write_whole
-from chainbuild.registry.transport import read_chunks
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
-from chainbuild.singularity.places.destination import Told
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 
 class FolderPlace:
@@ -42,12 +41,8 @@ class FolderPlace:
         aside = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            done = 0
             with aside.open("wb") as file:
-                for chunk in read_chunks(path):
-                    file.write(chunk)
-                    done += len(chunk)
-                    told(done, sif.size)
+                file.writelines(sent_chunks(sif, path, told))
                 file.flush()
                 os.fsync(file.fileno())
             aside.chmod(path.stat().st_mode & 0o777)

@@ -5,7 +5,7 @@ That form is older than the artifacts of the image spec: a manifest with a confi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +13,11 @@ from chainbuild.errors import NotFoundInRegistryError, WrongUseError
 from chainbuild.references import ChainRegistry, Digest, ImageReference
 from chainbuild.registry.oci import Descriptor, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Body, read_chunks
+from chainbuild.registry.transport import Body
 from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.names import SifName
 from chainbuild.singularity.places.address import Address
-from chainbuild.singularity.places.destination import Told
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 SIF_CONFIG: Final = "application/vnd.sylabs.sif.config.v1+json"
 SIF_LAYER: Final = "application/vnd.sylabs.sif.layer.v1.sif"
@@ -49,16 +49,8 @@ class OrasPlace:
         target = self.reference(sif.name)
         self._checksum(target)  # fails if the tag is not a SIF file
         client = self._registries.client(target)
-
-        def chunks() -> Iterator[bytes]:
-            done = 0
-            for chunk in read_chunks(path):
-                yield chunk
-                done += len(chunk)
-                told(done, sif.size)
-
         digest = Digest(f"sha256:{sif.sha256}")
-        client.put_blob(target.repository, Body(sif.size, chunks), digest=digest)
+        client.put_blob(target.repository, Body(sif.size, lambda: sent_chunks(sif, path, told)), digest=digest)
         client.put_blob(target.repository, _EMPTY)
         layer = Descriptor(
             media_type=SIF_LAYER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,12 +16,12 @@ from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError
 from chainbuild.registry.answers import is_busy
 from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError, read_chunks
+from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
 from chainbuild.registry.wire import shown
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, read_checksum
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places.address import Address
-from chainbuild.singularity.places.destination import Told
+from chainbuild.singularity.places.destination import Told, sent_chunks
 
 _HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
@@ -57,15 +57,8 @@ class WebdavPlace:
         return listed(text) if answer.status == 207 else () if answer.status == 404 else None
 
     def put(self, sif: Sif, path: Path, told: Told) -> None:
-        def chunks() -> Iterator[bytes]:
-            done = 0
-            for chunk in read_chunks(path):
-                yield chunk
-                done += len(chunk)
-                told(done, sif.size)
-
         self._make_folders()
-        self._replace(sif.file, Body(sif.size, chunks), instead_of=(CHECKSUM,))
+        self._replace(sif.file, Body(sif.size, lambda: sent_chunks(sif, path, told)), instead_of=(CHECKSUM,))
         self._replace(sif.file + FACTS, Body.of(sif.facts))
         self._replace(sif.file + CHECKSUM, Body.of(sif.checksum))
 

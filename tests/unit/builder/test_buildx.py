@@ -249,7 +249,7 @@ def test_buildx_without_a_digest_is_an_error(docker: FakeBuildx) -> None:
 def test_failed_run_has_its_line_and_output() -> None:
     error = failure(vertex(), log("compiling\nno rule\n"), vertex(error=ERROR), EXCERPT)
     assert isinstance(error, BuildFailedError)
-    assert error.message == "amd64/stock/10-base: RUN make failed: exit code: 2"
+    assert error.message == "amd64/stock/10-base: RUN make exited with code 2"
     assert error.where == "stock/10-Dockerfile-base:3"
     assert error.log_tail == ("compiling", "no rule")
 

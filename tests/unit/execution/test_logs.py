@@ -129,7 +129,7 @@ def test_full_disk_does_not_end_a_run(tmp_path: Path):
     with LogFiles(tmp_path / "file" / "run") as files:
         files.emit(line("x"))
         files.emit(line("y"))
-    assert "are not complete" in files.trouble
+    assert "are incomplete" in files.trouble
 
 
 def test_events_after_the_end_are_dropped(tmp_path: Path):

@@ -228,8 +228,8 @@ def test_engine_that_cannot_be_used_is_reported_once(
         raise NotReadyError(world.fails)
 
     monkeypatch.setattr(compose.Compose, "clear", clear)
-    world.fails = "no right to use the Docker Engine"
-    with pytest.raises(NotReadyError, match="no right"), registry.lease(world.emit):
+    world.fails = "no permission to use the Docker Engine"
+    with pytest.raises(NotReadyError, match="no permission"), registry.lease(world.emit):
         pass
     assert not any("was not stopped" in text for text in world.told)
 

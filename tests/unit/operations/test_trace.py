@@ -187,7 +187,7 @@ def test_failing_command_is_not_a_success(
 
 def test_builder_without_tracing_is_an_error(command: World, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(spec: BuildSpec) -> None:
-        raise BuildFailedError('RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255')
+        raise BuildFailedError('RUN ["/.chainbuild-tracer/loader"] exited with code 255')
 
     command.driver.during = refuse
     assert run(["minimize", "trace", "stock", *WORDS]) == ExitCode.NOT_READY

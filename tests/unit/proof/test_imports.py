@@ -144,7 +144,7 @@ def test_module_failing_only_in_production_reports_file_and_package(step: Step) 
         "c (/opt/venv/bin/python): FileNotFoundError: no table; the chain's image has /usr/share/table, of no package"
     )
     assert verdict.passed is False
-    assert verdict.summary == "3 of 3 modules import in the chain's image and not in this one"
+    assert verdict.summary == "3 of 3 modules can be imported in the chain's image but not in this one"
     assert "ADDITIONAL_FILES=/usr/lib/libGL.so.1 /usr/share/table in minimize-amd64-args" in error.hint
     assert "PROVE_IMPORTS=0 in production-amd64-args" in error.hint
     assert images.asked[0] == {"kind": "library", "name": "libGL.so.1", "folders": ["/opt/venv/site"]}

@@ -64,7 +64,7 @@ def test_failure_has_reason_and_hint() -> None:
     tail = deque(["INFO:    Starting build...", "FATAL:   While performing build: no space left on device", "exit"])
     assert _reason(tail, 255) == "While performing build: no space left on device"
     assert "APPTAINER_TMPDIR" in _way_out(tail)
-    assert _reason(deque(), 7) == "exit code 7"
+    assert _reason(deque(), 7) == "it exited with code 7"
     elsewhere = deque(["docker: Error response from daemon: invalid mount config: bind source path does not exist: /x"])
     assert "cannot access this machine's folders" in _way_out(elsewhere)
 

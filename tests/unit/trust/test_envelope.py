@@ -118,6 +118,49 @@ def test_invalid_envelope_is_refused(document: Any) -> None:
         Envelope.parse(json.dumps(document).encode())
 
 
+RAW = Envelope.sign(b"{}", TYPE, ONE).raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 200_000,
+        RAW[:-1] + b',"x":' + b"[" * 200_000,
+        RAW[:-1] + b',"x":"\xff"}',
+        RAW[:-1] + b',"x":"\\ud800"}',
+        RAW[:-1] + b',"x":NaN}',
+        RAW[:-1] + b',"payload":7}',
+        b"\xef\xbb\xbf" + RAW,
+    ],
+    ids=["deep", "deep in an unknown field", "not UTF-8", "half a surrogate pair", "NaN", "second key", "BOM"],
+)
+def test_envelope_of_hostile_bytes_is_refused(raw: bytes) -> None:
+    with pytest.raises(EnvelopeError):
+        Envelope.parse(raw)
+
+
+def test_envelope_bytes_stay_the_same() -> None:
+    """Digests of artifacts depend on them."""
+    key = SigningKey(SEED)
+    envelope = Envelope.sign(b"{}", "application/é", key).with_signature(ONE)
+    first, second = (base64.b64encode(signature.value).decode() for signature in envelope.signatures)
+    rows = (
+        f'{{"keyid":"{key.public.id}","publicKey":"{key.public}","sig":"{first}"}},'
+        f'{{"keyid":"{ONE.public.id}","publicKey":"{ONE.public}","sig":"{second}"}}'
+    )
+    expected = f'{{"payload":"e30=","payloadType":"application/\\u00e9","signatures":[{rows}]}}'
+    assert envelope.raw == expected.encode()
+
+
+def test_envelope_with_unknown_fields_and_without_key_id_is_read() -> None:
+    """DSSE makes `keyid` optional and allows further fields."""
+    envelope = Envelope.parse(b'{"payload":"e30=","payloadType":"t","signatures":[{"sig":"AA==","x":1}],"y":[2]}')
+    assert [(signature.key_id, signature.value, signature.key) for signature in envelope.signatures] == [
+        ("", b"\0", None)
+    ]
+    assert json.loads(envelope.raw)["signatures"] == [{"keyid": "", "sig": "AA=="}]
+
+
 @given(
     st.binary(max_size=300)
     | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(lambda x: json.dumps(x).encode())

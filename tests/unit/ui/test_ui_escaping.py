@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 import chainbuild
 from chainbuild import text as wording
 from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.cli import output as speaking
 from chainbuild.cli import run
 from chainbuild.cli.commands import images as inventory_command
 from chainbuild.cli.commands import registry as registry_command
@@ -29,6 +28,7 @@ from chainbuild.execution.session import Session
 from chainbuild.local_registry.leases import Holder, Leases
 from chainbuild.local_registry.service import RegistryStatus
 from chainbuild.registry.pool import Registries
+from chainbuild.ui import Printer
 from chainbuild.ui.failures import show_error
 from chainbuild.ui.reports import change_line
 from chainbuild.ui.tables import Column, table
@@ -150,8 +150,8 @@ def test_show_error_escapes_hostile_text(error: Exception, tmp_path: Path) -> No
     assert r"\rmid" in err.getvalue()
 
 
-def test_say_warning_keeps_level(capsys: pytest.CaptureFixture[str]) -> None:
-    speaking.say(Message(level="warning", text=f"left out {HOSTILE.partition(chr(10))[0]}"))
+def test_printed_warning_keeps_level(capsys: pytest.CaptureFixture[str]) -> None:
+    Printer().emit(Message(level="warning", text=f"left out {HOSTILE.partition(chr(10))[0]}"))
     err = capsys.readouterr().err
     assert err.startswith("warning: left out start")
     assert not acts(err)
@@ -165,7 +165,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     @contextmanager
     def open_quietly(settings: Any, *, json: bool) -> Iterator[Session]:
-        emit = speaking.say_nothing if json else speaking.say
+        emit = Printer(quiet=json).emit
         registries = Registries(
             transport=made.fake.transport, credentials=lambda _: None, notice=lambda text: emit(Message(text=text))
         )

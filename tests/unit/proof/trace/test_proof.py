@@ -123,7 +123,7 @@ def test_changed_test_is_traced_again_without_build(world: World) -> None:
     world.begin_again()
     world.write({PRODUCTION_TEST: "#!/bin/sh\nthird\n"})
     world.driver.trace = missing()
-    assert "not proven" in error_of(world.run()).message
+    assert "failed its traced proof" in error_of(world.run()).message
 
 
 @pytest.mark.parametrize("value", ["0", "off"])
@@ -215,10 +215,10 @@ def test_skipped_test_is_noted_without_warning(world: World) -> None:
     ("message", "why"),
     [
         (
-            "x: RUN command -v strace >/dev/null || { apt-get update failed: exit code: 100",
+            "x: RUN command -v strace >/dev/null || { apt-get update exited with code 100",
             "strace cannot be installed",
         ),
-        ('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 255', "strace cannot start in containers"),
+        ('x: RUN ["/.chainbuild-tracer/loader"] exited with code 255', "strace cannot start in containers"),
     ],
 )
 def test_builder_without_tracing_is_warning(world: World, message: str, why: str) -> None:
@@ -238,7 +238,7 @@ def test_builder_without_tracing_is_warning(world: World, message: str, why: str
 def test_failed_strace_installation_is_retried_by_next_run(world: World) -> None:
     def refuse(spec: BuildSpec) -> None:
         if spec.dockerfile.name == TRACE:
-            raise BuildFailedError("x: RUN command -v strace failed: exit code: 100", log_tail=("no such host",))
+            raise BuildFailedError("x: RUN command -v strace exited with code 100", log_tail=("no such host",))
 
     world.driver.during = refuse
     assert doubts(world.run())
@@ -253,7 +253,7 @@ def test_failed_strace_installation_is_retried_by_next_run(world: World) -> None
 def test_killed_test_is_failure_not_warning(world: World) -> None:
     def kill(spec: BuildSpec) -> None:
         if spec.dockerfile.name == TRACE:
-            raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] failed: exit code: 137')
+            raise BuildFailedError('x: RUN ["/.chainbuild-tracer/loader"] exited with code 137')
 
     world.driver.during = kill
     assert isinstance(world.run().failures[PRODUCTION], BuildFailedError)
