@@ -11,10 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.references import ImageReference, Platform
-
-StepId = str
-"""`platform/option/NN-descriptor`. The stages are `platform/option/minimize` and `platform/option/production`."""
-
+from chainbuild.step_id import StepId
 
 UNKNOWN: Final = "unknown: "
 """Prefix of the identity of remote content that could not be queried; the reason follows."""
@@ -84,6 +81,16 @@ class ImageInput(Struct, frozen=True, kw_only=True):
     reference: str = ""
     """The reference in the Dockerfile, if it differs from `name`: one reference can be read for several platforms."""
     origin: str = ""
+
+    @property
+    def from_step(self) -> StepId | None:
+        """The step whose image it is; None if it is an existing image."""
+        return self.source if isinstance(self.source, StepId) else None
+
+    @property
+    def external(self) -> ImageReference | None:
+        """The existing image; None if it is another step's result."""
+        return self.source if isinstance(self.source, ImageReference) else None
 
     @property
     def written(self) -> str:
@@ -165,7 +172,7 @@ class Step(Struct, frozen=True, kw_only=True):
     @property
     def needs(self) -> tuple[StepId, ...]:
         """The steps whose images this step is built from."""
-        return tuple(image.source for image in self.images if isinstance(image.source, str))
+        return tuple(image.source for image in self.images if isinstance(image.source, StepId))
 
     def image(self, name: str) -> ImageInput:
         """Return the image input with a name. Errors: `KeyError` if there is none."""
@@ -272,8 +279,8 @@ class Graph(Struct, frozen=True, kw_only=True):
         seen: dict[tuple[str, str], ImageInput] = {}
         for step in self:
             for image in step.images:
-                if isinstance(image.source, ImageReference):
-                    seen.setdefault((str(image.source), image.platform.oci), image)
+                if image.external is not None:
+                    seen.setdefault((str(image.external), image.platform.oci), image)
         return tuple(seen.values())
 
 

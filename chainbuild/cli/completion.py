@@ -100,7 +100,7 @@ def steps(ctx: typer.Context, _: str) -> list[str]:
 
     graph = _graph(ctx)
     count = Counter(step.name for step in graph)
-    return sorted(step.name if count[step.name] == 1 else step.id for step in graph)
+    return sorted(step.name if count[step.name] == 1 else str(step.id) for step in graph)
 
 
 @_quiet

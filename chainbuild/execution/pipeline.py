@@ -23,7 +23,7 @@ from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
-from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageInput, Step, StepKind
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.generations import Generations, GraphFor
 from chainbuild.planning.inheritance import with_inherited
@@ -35,6 +35,7 @@ from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
+from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
 
@@ -107,7 +108,7 @@ def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
     facts: dict[str, ImageFacts] = {}
     for image in step.images:
-        if isinstance(image.source, str):
+        if image.external is None:
             continue
         resolved = found[str(image.source), image.platform.oci]
         config = resolved.image.config
@@ -281,11 +282,13 @@ def _image_result(chain: Chain, result: StepResult, outcome: RunOutcome, local_n
 
 def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[str, str]:
     """Return the environment of the chain's image; placeholders if that is not built yet."""
-    source = step.image(CHAIN_IMAGE).source if step.kind is StepKind.MINIMIZE else None
-    record = records[source] if isinstance(source, str) else None
+    chain_image = step.image(CHAIN_IMAGE) if step.kind is StepKind.MINIMIZE else None
+    if chain_image is None:
+        return {}
+    record = records[chain_image.from_step] if chain_image.from_step is not None else None
     if record:
         return dict(text.partition("=")[::2] for text in record.env)
-    return {name: f"<{name} of {source}>" for name in STAGE_VARIABLES} if source else {}
+    return {name: f"<{name} of {chain_image.source}>" for name in STAGE_VARIABLES}
 
 
 def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str, ...]]:
@@ -299,8 +302,8 @@ def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str
         step = decision.step
         pinned: dict[str, str] = {}
         for image in step.images:
-            if isinstance(image.source, str):
-                record = records[image.source]
+            if image.from_step is not None:
+                record = records[image.from_step]
                 name = step.repository.name
                 pinned[image.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {image.source}>"
             else:

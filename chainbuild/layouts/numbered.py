@@ -22,6 +22,7 @@ from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, St
 from chainbuild.parsing.args_files import read_args
 from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
@@ -79,7 +80,7 @@ class _Reader:
             if dockerfiles
         }
         for platform in request.platforms:
-            base: ImageReference | str = request.base
+            base: ImageReference | StepId = request.base
             below: tuple[Ask, ...] = ()
             for name, dockerfiles in options:
                 if not dockerfiles:
@@ -159,7 +160,7 @@ class _Reader:
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
-        self, option: str, dockerfiles: tuple[Numbered, ...], platform: Platform, base: ImageReference | str
+        self, option: str, dockerfiles: tuple[Numbered, ...], platform: Platform, base: ImageReference | StepId
     ) -> Chain:
         request = self.request
         folder = request.root / option
@@ -269,7 +270,7 @@ class _Reader:
         facts: Dockerfile,
         context: Path,
         args: tuple[BuildArg, ...],
-        images: tuple[tuple[str, ImageReference | str], ...],
+        images: tuple[tuple[str, ImageReference | StepId], ...],
         tag: str,
         contexts: tuple[tuple[str, str], ...] = (),
         parent: str = BASE,
@@ -282,7 +283,7 @@ class _Reader:
         self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
         named = dict(contexts) | dict(request.build_contexts)
         return Step(
-            id=f"{platform.name}/{option}/{name}",
+            id=StepId(platform.name, option, name),
             kind=kind,
             name=name,
             option=option,
@@ -306,7 +307,7 @@ class _Reader:
     def _inputs(
         self,
         dockerfiles: Iterable[Dockerfile],
-        images: tuple[tuple[str, ImageReference | str], ...],
+        images: tuple[tuple[str, ImageReference | StepId], ...],
         args: tuple[BuildArg, ...],
         contexts: Mapping[str, str],
         platform: Platform,

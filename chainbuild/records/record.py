@@ -13,6 +13,7 @@ from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest
 from chainbuild.registry.images import RemoteImage
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
@@ -36,7 +37,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """
 
     key: str
-    step: str
+    step: StepId
     family: str
     image: Digest
     identity: str
@@ -60,7 +61,7 @@ class Record(Struct, frozen=True, kw_only=True):
         image: RemoteImage,
         components: Components,
         *,
-        step: str,
+        step: StepId,
         family: str,
         built_at: float,
         seconds: float = 0.0,
@@ -86,7 +87,7 @@ class Record(Struct, frozen=True, kw_only=True):
         return {
             "schema": SCHEMA,
             "key": self.key,
-            "step": self.step,
+            "step": str(self.step),
             "family": self.family,
             "image": str(self.image),
             "identity": self.identity,
@@ -130,7 +131,7 @@ class Record(Struct, frozen=True, kw_only=True):
         try:
             return cls(
                 key=str(document["key"]),
-                step=str(document["step"]),
+                step=StepId.parse(str(document["step"])),
                 family=str(document["family"]),
                 image=Digest(document["image"]),
                 identity=str(document["identity"]),

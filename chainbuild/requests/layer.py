@@ -116,17 +116,17 @@ def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Grap
     for standing in standings:
         base = _resolved(session, standing, graph)
         emit(Message(text=f"base of {standing.layer}: {base} ({standing.how})"))
-        if standing.by_default and isinstance(standing.base, ImageReference):
+        if standing.by_default and standing.base is not None:
             for text in _overlooked(standing, standing.base, names, own):
                 emit(Message(level="warning", text=text))
 
 
 def _resolved(session: Session, standing: LayerBase, graph: Graph) -> str:
+    if standing.base_layer:
+        made = next((chain for chain in graph.chains if chain.option == standing.base_layer and chain.repo), None)
+        return f"layer {standing.base_layer}" + (f", {made.repo}:{made.index_tag}" if made else "")
     if standing.base is None:
         return "none"
-    if isinstance(standing.base, str):
-        made = next((chain for chain in graph.chains if chain.option == standing.base and chain.repo), None)
-        return f"layer {standing.base}" + (f", {made.repo}:{made.index_tag}" if made else "")
     events: list[Event] = []
     # The run reports an image that is missing or found elsewhere. Only the note about a local image is passed on.
     with suppress(ChainbuildError):

@@ -15,7 +15,7 @@ from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepId
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     parse_platforms,
@@ -35,6 +35,7 @@ from chainbuild.requests.build import (
     session_settings,
 )
 from chainbuild.requests.layer import LayerRun
+from chainbuild.step_id import StepId
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
@@ -233,11 +234,12 @@ class _Merger:
             return ()
         by_name = {layer.name: layer for layer in self._stacked()}
         kept = [by_name[requested.name]]
-        while isinstance(kept[0].base, str) and kept[0].base in by_name:
-            below = by_name[kept[0].base]
+        while kept[0].base_layer in by_name:
+            below = by_name[kept[0].base_layer]
             if self.typed.alone:
                 image = self._layer(below, (below,)).image
-                return (replace(requested, base=self.settings.chain.place(image).with_tag(image.tag_or_latest)),)
+                base = self.settings.chain.place(image).with_tag(image.tag_or_latest)
+                return (replace(requested, base=base, base_layer=""),)
             kept.insert(0, below)
         return tuple(kept)
 
@@ -245,8 +247,7 @@ class _Merger:
         """Return the layers with their bases; the default base is the layer before."""
         stacked: list[LayerEntry] = []
         for layer in self.project.layers:
-            base = layer.base or (stacked[-1].name if stacked else None)
-            stacked.append(replace(layer, base=base))
+            stacked.append(layer.after(stacked[-1] if stacked else None))
         return stacked
 
     def _restricted(self, graph: Graph) -> Graph:
@@ -306,17 +307,16 @@ class _Merger:
 
     def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> LayerFolder:
         before = entries.index(entry) - 1
-        base = entry.base if entry.base is not None else entries[before].name if before >= 0 else None
+        base = entry.after(entries[before] if before >= 0 else None)
         tag = entry.image.tag or self.words.tag or "latest"
         return LayerFolder(
             name=entry.name,
             folder=entry.folder,
             image=entry.image if entry.image.tag else entry.image.with_tag(tag),
-            base=base,
+            base=base.base,
+            base_layer=base.base_layer,
             base_arg=entry.base_arg,
-            base_said=f"base: in {self.project.shown}"
-            if entry in self.project.layers and entry.base is not None
-            else "",
+            base_said=f"base: in {self.project.shown}" if entry in self.project.layers and entry.sets_base else "",
             build_args=entry.build_args,
             context=entry.context,
             tests=entry.tests,
@@ -379,9 +379,8 @@ def join(chains: Iterable[Chain]) -> tuple[Chain, ...]:
 
 
 def _from_here(image: ImageInput, made: Mapping[tuple[str, str, str], StepId]) -> ImageInput:
-    if isinstance(image.source, str) or image.source.digest:
-        return image
-    current = made.get((image.source.name, image.source.tag_or_latest, image.platform.oci))
+    named = image.external
+    current = made.get((named.name, named.tag_or_latest, image.platform.oci)) if named and not named.digest else None
     return replace(image, source=current) if current else image
 
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.layouts.image_types.roots import shown
-from chainbuild.model import StepId
 from chainbuild.planning.decisions import Plan
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table

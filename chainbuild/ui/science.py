@@ -7,9 +7,10 @@ from typing import Final
 
 from chainbuild.layouts.science.graph import FILES_OPTION, ScienceLayout
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
-from chainbuild.model import Chain, StepId
+from chainbuild.model import Chain
 from chainbuild.operations.science import Orphan
 from chainbuild.planning.decisions import Decision, Plan
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
@@ -94,7 +95,7 @@ def _rows(
 
 
 def _name(chain: Chain) -> str:
-    return str(chain.repo.with_tag(chain.index_tag)) if chain.repo else chain.last.id
+    return str(chain.repo.with_tag(chain.index_tag)) if chain.repo else str(chain.last.id)
 
 
 def _show_merged(

@@ -18,14 +18,14 @@ from chainbuild.layouts.science.layer_graph import LayerSelection
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described, State
 from chainbuild.layouts.science.tree import ScienceRepositories, ScienceTree, merged_name
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Step, StepId, StepKind
-from chainbuild.references import ImageReference, Platform
+from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Step, StepKind
+from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"
 FILES_OPTION: Final = "files"
 """The option name of chains that build compat layers on scratch, once for all final images."""
-_NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
 class ScienceLayout(Struct, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ class _Writer:
     @staticmethod
     def _steps_over(chain: Chain) -> bool:
         """Return whether a layer is based on a layer of another platform."""
-        return any(need.partition("/")[0] != chain.platform.name for need in chain.last.needs)
+        return any(need.platform != chain.platform.name for need in chain.last.needs)
 
     def _wanted(self, releases: list[str]) -> frozenset[str]:
         finals = self._tree.layer_graph.finals
@@ -235,7 +235,7 @@ class _Writer:
         self._be_lenient(
             step.id, ignored=any(layer.folder in self._selection.ignored for layer in layers), selected=True
         )
-        return Chain(option=FILES_OPTION, platform=platform, base=_NOTHING, steps=(step,))
+        return Chain(option=FILES_OPTION, platform=platform, base=SCRATCH, steps=(step,))
 
     def _step(
         self,
@@ -256,7 +256,7 @@ class _Writer:
             hint = "Shorten the name or the version: a tag has at most 128 characters."
             self._problems.append(Problem(path=where, message=f"{tag!r} is too long for a tag", hint=hint))
         return Step(
-            id=f"{platform.name}/{option}/{name}",
+            id=StepId(platform.name, option, name),
             kind=StepKind.BUILD,
             name=name,
             option=option,
@@ -285,7 +285,7 @@ class _Writer:
     def _input(self, base: LayerImage) -> ImageInput:
         if not base.built_here:
             return base.wanted
-        return replace(base.wanted, source=f"{self._spelled(base.wanted.platform).name}/{SCIENCE}/{base.target}")
+        return replace(base.wanted, source=StepId(self._spelled(base.wanted.platform).name, SCIENCE, base.target))
 
     def _spelled(self, platform: Platform) -> Platform:
         """Return the platform as the user spells it if the run includes it."""
@@ -297,7 +297,7 @@ class _Writer:
         return Chain(
             option=step.option,
             platform=platform,
-            base=next((image.source for image in step.images if image.name == bases.parent), _NOTHING),
+            base=next((image.source for image in step.images if image.name == bases.parent), SCRATCH),
             steps=(step,),
             result_tag=f"{version}-{platform.name}",
             repo=ImageReference.parse(f"{repo.familiar_name}/{path}"),

@@ -7,6 +7,7 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -18,11 +19,11 @@ def test_science_layer_is_a_single_step_chain(grove: Grove) -> None:
         low, top = layout.graph.chains
         assert layout.graph.together
     assert low.base == ImageReference.parse("debian:1")
-    assert top.base == low.result.id == "amd64/science/low"
+    assert top.base == low.result.id == StepId.parse("amd64/science/low")
     assert top.last.images == (
         ImageInput(
             name="quay.io/any/repo/sci/low:1.0",
-            source="amd64/science/low",
+            source=StepId.parse("amd64/science/low"),
             platform=top.platform,
             as_context=True,
             origin="science/top/Dockerfile:1",
@@ -47,7 +48,7 @@ def test_final_layer_has_a_compat_image(grove: Grove) -> None:
         assert compat.last.text is not None
         assert compat.last.text.startswith(b"FROM sci/low:1.0\n")
     assert compat.base == science.result.id
-    assert compat.last.id == "amd64/compat/x-1.0"
+    assert compat.last.id == StepId.parse("amd64/compat/x-1.0")
     assert str(compat.index) == "localhost:5000/compute-images/rel/x:1.0"
     assert (compat.local_tag, str(compat.repo)) == ("1.0", "compute-images/rel/x")
     assert compat.last.shown == "Dockerfile of x:1.0"
@@ -99,7 +100,7 @@ def test_platforms_are_built_side_by_side(grove: Grove) -> None:
     grove.science("top", "FROM sci/low:1.0", image="x", compat="c")
     grove.compat("c", "CMD x")
     with grove.laid(platform="amd64,aarch64") as (_, layout, _):
-        assert [step.id for step in layout.graph] == [
+        assert [str(step.id) for step in layout.graph] == [
             "amd64/science/low",
             "amd64/science/top",
             "aarch64/science/low",
@@ -120,10 +121,10 @@ def test_layer_can_use_layer_of_another_platform(grove: Grove) -> None:
         "top", "FROM --platform=linux/arm64 sci/low:1.0 AS low\nFROM debian:1\nCOPY --from=low / /", image="top"
     )
     with grove.laid() as (_, layout, _):
-        assert [(step.id, step.needs) for step in layout.graph] == [
-            ("amd64/science/low", ()),
-            ("aarch64/science/low", ()),
-            ("amd64/science/top", ("aarch64/science/low",)),
+        assert [(str(step.id), [str(need) for need in step.needs]) for step in layout.graph] == [
+            ("amd64/science/low", []),
+            ("aarch64/science/low", []),
+            ("amd64/science/top", ["aarch64/science/low"]),
         ]
         assert [chain.named for chain in layout.graph.chains] == [True, False, True]
 
