@@ -219,7 +219,8 @@ class _Maker:
         return self._chain_of(option, platform).result.reference if option else None
 
     def _index_of(self, option: str | None) -> ImageReference | None:
-        return self._chain_of(option).index if option else None
+        names = self._chain_of(option).publication if option else None
+        return names.index if names else None
 
     def _name(self, requested: str) -> JobId:
         """Return a name that every vendor accepts and no other job has."""

@@ -19,7 +19,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
 from chainbuild.layouts.numbered_folder import BASE, ChainFolder
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.parsing.args_files import read_args
 from chainbuild.references import SCRATCH, ImageReference, Platform
 from chainbuild.step_id import StepId
@@ -144,10 +144,13 @@ class _Reader:
             platform=platform,
             base=_base_of(steps[0]),
             steps=tuple(steps),
-            result_tag=result_tag,
-            named=True,
-            local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else "",
-            repo=ImageReference(layer.image.registry, layer.image.repository),
+            publication=Publication(
+                platform=platform,
+                index_tag=layer.image.tag_or_latest,
+                home=steps[-1].repository,
+                repo=ImageReference(layer.image.registry, layer.image.repository),
+                local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else result_tag,
+            ),
         )
 
     def _base(self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:

@@ -18,7 +18,7 @@ from chainbuild.host.package_data import PROGRAM, minimize_program
 from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
+from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Publication, Secret, Step, StepKind
 from chainbuild.parsing.args_files import read_args
 from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.references import ImageReference, Platform
@@ -192,7 +192,6 @@ class _Reader:
             platform=platform,
             base=base,
             steps=tuple(steps),
-            result_tag=f"{request.tag}-{name}-{platform.name}",
         )
 
     def _with_stages(self, chain: Chain, folder: Path, files: StageFiles, below: tuple[Ask, ...]) -> Chain:
@@ -211,6 +210,13 @@ class _Reader:
         )
         if request.production.is_scratch:
             self.tree.problems.extend(packages_for_scratch(production))
+        index_tag = f"{request.tag}-{chain.option}"
+        names = Publication(
+            platform=platform,
+            index_tag=index_tag,
+            home=request.repository,
+            local_tag=f"{index_tag}-{platform.name}",
+        )
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",
@@ -236,7 +242,7 @@ class _Reader:
             context=files.production.path.parent,
             args=production,
             images=((PRODUCTION, request.production), (MINIMIZED, first.id), (BASE, last)),
-            tag=chain.result_tag,
+            tag=names.tag,
             parent=PRODUCTION,
             # The proof is a part of this step, so the images that it needs are inputs, too.
             also_reads=(proof_dockerfile(),),
@@ -246,7 +252,8 @@ class _Reader:
             platform=platform,
             target=files.production.target,
         )
-        return replace(chain, minimize=first, production=replace(second, handed=files.handed), asks=asks)
+        production_step = replace(second, handed=files.handed)
+        return replace(chain, minimize=first, production=production_step, asks=asks, publication=names)
 
     def _with_build_args(self, args: tuple[BuildArg, ...], declared: Collection[str]) -> tuple[BuildArg, ...]:
         """Return the args of a file and those of the command line, which override them.

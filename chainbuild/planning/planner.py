@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.model import ChangeTolerance, Graph, Step
+from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Lookup, Record
@@ -266,7 +266,7 @@ def until(graph: Graph, number: int) -> Graph:
     chains = []
     for chain in graph.chains:
         steps = tuple(step for step in chain.steps if step.number <= number)
-        chains.append(replace(chain, steps=steps, minimize=None, production=None, named=False))
+        chains.append(replace(chain, steps=steps, minimize=None, production=None, publication=None))
     return replace(graph, chains=tuple(chains))
 
 
@@ -303,15 +303,13 @@ def make_plan(graph: Graph, planner: Planner) -> Plan:
 
 def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
     targets: dict[str, str] = {}
-    for chain in graph.chains:
-        if chain.has_names:
-            targets[str(chain.release)] = f"result of {chain.option} for {chain.platform}"
-    for chain in graph.chains:
-        if chain.has_names:
-            targets[str(chain.index)] = f"multi-platform index of {chain.option}"
-            targets |= {str(chain.home.with_tag(tag)): f"same as {chain.index}" for tag in chain.also}
-            for alias in chain.aliases:
-                targets[str(chain.home.with_tag(alias))] = f"fixed alias of {chain.index} as built by this run"
+    for chain, names in published(graph.chains):
+        targets[str(names.release)] = f"result of {chain.option} for {chain.platform}"
+    for chain, names in published(graph.chains):
+        targets[str(names.index)] = f"multi-platform index of {chain.option}"
+        targets |= {str(names.home.with_tag(tag)): f"same as {names.index}" for tag in names.also}
+        for alias in names.aliases:
+            targets[str(names.home.with_tag(alias))] = f"fixed alias of {names.index} as built by this run"
     return tuple(targets.items())
 
 

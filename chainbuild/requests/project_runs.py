@@ -172,14 +172,14 @@ class _Merger:
         graph = self._options(options, args)
         if self.collector.problems:
             raise WrongUseError(self.collector.problems)
-        joined = join([*(layers.graph.chains if layers else ()), *(graph.chains if graph else ())])
+        graphs = [item for item in (layers.graph if layers else None, graph) if item]
+        joined = join(chain for item in graphs for chain in item.chains)
         if not joined:
             raise WrongUseError(
                 f"{self.project.shown} has neither options nor layers",
                 hint="To build science layers, run chainbuild science build.",
             )
-        repo = graph.repo if graph else joined[0].repo or joined[0].result.repository
-        whole = self._restricted(Graph(repo=repo, chains=joined))
+        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined))
         first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
             request=BuildRequest(
@@ -373,8 +373,8 @@ def join(chains: Iterable[Chain]) -> tuple[Chain, ...]:
             chain, lambda step: replace(step, images=tuple(_from_here(image, made) for image in step.images))
         )
         joined.append(item)
-        if item.repo is not None and item.named:
-            made[item.repo.name, item.index_tag, item.platform.oci] = item.result.id
+        if (names := item.publication) and names.repo is not None:
+            made[names.repo.name, names.index_tag, item.platform.oci] = item.result.id
     return tuple(joined)
 
 

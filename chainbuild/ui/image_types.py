@@ -139,7 +139,7 @@ def _destinations(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[
     for chain in layout.graph.chains:
         image = layout.images[chain.last.id]
         target = request.places.target(image)
-        if chain.named and target:
+        if chain.publication and target:
             for tag in image.tags:
                 rows[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
     return list(rows.values())

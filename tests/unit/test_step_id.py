@@ -13,12 +13,15 @@ from chainbuild import events
 from chainbuild.images.provenance import ProvenanceStep, read_provenance, with_provenance
 from chainbuild.model import ImageInput
 from chainbuild.records.garbage import _run_of
+from chainbuild.records.index import clear_index
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
+from chainbuild.records.transfer import read_unsigned
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
+from tests.support.world import CHAIN, REPOSITORY, World
 
 AMD64 = Platform.parse("amd64")
 KEY = "k1-" + "a" * 64
@@ -126,3 +129,28 @@ def test_image_input_tells_step_from_existing_image() -> None:
     assert (parent.from_step, parent.external) == (step, None)
     base = replace(parent, source=image)
     assert (base.from_step, base.external) == (None, image)
+
+
+def test_record_of_no_option_clears_no_index(tmp_path: Path) -> None:
+    world, place = World(tmp_path), ImageReference(CHAIN, REPOSITORY)
+
+    def tags_after(step: str) -> tuple[str, ...]:
+        clear_index(world.registries, place, StepId.parse(step), world.records.keyring)
+        client = world.registries.client(place)
+        return client.tags(place.repository) if place.repository in client.repositories() else ()
+
+    for step in ("", "x", "bootstrap debian:12", "a/b", "a//b"):
+        assert tags_after(step) == ()
+    (tag,) = tags_after("a/b/c")
+    assert tag.endswith("-b-a")
+
+
+@given(TEXTS)
+def test_unsigned_record_with_any_step_is_read_or_rejected(step: str) -> None:
+    document = {**record_with("amd64/stock/10-base").as_json(), "schema": "chainbuild.record/1", "step": step}
+    try:
+        record = read_unsigned(json.dumps(document).encode())
+    except ValueError:
+        assert not StepId.parse(step).option
+    else:
+        assert str(record.step) == step

@@ -21,7 +21,18 @@ from chainbuild.layouts.image_types.roots import shown
 from chainbuild.layouts.image_types.selection import PublishTargets
 from chainbuild.layouts.image_types.tree import Catalogue, Image
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import BuildArg, Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Secret, Step, StepKind
+from chainbuild.model import (
+    BuildArg,
+    Chain,
+    ChangeTolerance,
+    Graph,
+    ImageInput,
+    PostBuildLabel,
+    Publication,
+    Secret,
+    Step,
+    StepKind,
+)
 from chainbuild.references import SCRATCH, ImageReference, Platform
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
@@ -154,17 +165,21 @@ class _Writer:
     def _chain(self, image: Image, platform: Platform) -> Chain:
         step = self._step(image, platform)
         asked, publishes = self._asked(image.id, platform), self._wanted.purpose is Purpose.PUBLISH
-        current = platform.same_as(self._wanted.build_platform)
+        local_tag = image.tag if platform.same_as(self._wanted.build_platform) else step.tag
+        names = Publication(
+            platform=platform,
+            index_tag=image.tag,
+            home=step.repository,
+            repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
+            also=image.aliases,
+            local_tag=local_tag if asked else None,
+        )
         return Chain(
             option=OPTION,
             platform=platform,
             base=next((item.source for item in step.images if item.name == step.parent), SCRATCH),
             steps=(step,),
-            result_tag=step.tag,
-            named=asked or not publishes,
-            repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
-            also=image.aliases,
-            local_tag=None if not asked else image.tag if current else "",
+            publication=names if asked or not publishes else None,
         )
 
     def _step(self, image: Image, platform: Platform) -> Step:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from chainbuild.model import Chain, Graph, ImageInput, Step, StepKind
+from chainbuild.model import Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
 
@@ -60,7 +60,7 @@ def _chain(
         steps=tuple(steps),
         minimize=minimize if stages else None,
         production=production if stages else None,
-        result_tag=f"v1-{option}-{platform.name}",
+        publication=Publication(platform=platform, index_tag=f"v1-{option}", home=PLACE),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
-from chainbuild.model import BuildArg, Graph, Secret, StepKind
+from chainbuild.model import BuildArg, Graph, Secret, StepKind, published
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
@@ -226,11 +226,11 @@ amd64/release/release [meehan/release:latest-amd64] BASEIMAGE<-amd64/os/os
 aarch64/os/os [meehan/os:latest-aarch64] cern/slc6-base:latest=>cern/slc6-base:latest
 aarch64/release/release [meehan/release:latest-aarch64] BASEIMAGE<-aarch64/os/os"""
     )
-    assert [chain.index_tag for chain in layers.graph.chains] == ["latest"] * 4
-    assert [str(chain.repo) for chain in layers.graph.chains] == ["meehan/os", "meehan/release"] * 2
+    publications = [names for _, names in published(layers.graph.chains)]
+    assert [names.index_tag for names in publications] == ["latest"] * 4
+    assert [str(names.repo) for names in publications] == ["meehan/os", "meehan/release"] * 2
     # The local store gets NAME:TAG for this machine, as with docker build -t.
-    assert [chain.local_tag for chain in layers.graph.chains] == ["latest", "latest", "", ""]
-    assert all(chain.named and chain.has_names for chain in layers.graph.chains)
+    assert [names.local_tag for names in publications] == ["latest", "latest", "latest-aarch64", "latest-aarch64"]
 
 
 def test_base_naming_later_or_unknown_layer_is_reported(tmp_path: Path) -> None:
