@@ -210,13 +210,7 @@ class _Reader:
         )
         if request.production.is_scratch:
             self.tree.problems.extend(packages_for_scratch(production))
-        index_tag = f"{request.tag}-{chain.option}"
-        names = Publication(
-            platform=platform,
-            index_tag=index_tag,
-            home=request.repository,
-            local_tag=f"{index_tag}-{platform.name}",
-        )
+        names = self._publication(chain.option, platform)
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",
@@ -252,8 +246,12 @@ class _Reader:
             platform=platform,
             target=files.production.target,
         )
-        production_step = replace(second, handed=files.handed)
-        return replace(chain, minimize=first, production=production_step, asks=asks, publication=names)
+        second = replace(second, handed=files.handed)
+        return replace(chain, minimize=first, production=second, asks=asks, publication=names)
+
+    def _publication(self, option: str, platform: Platform) -> Publication:
+        tag, home = f"{self.request.tag}-{option}", self.request.repository
+        return Publication(platform=platform, index_tag=tag, home=home, local_tag=f"{tag}-{platform.name}")
 
     def _with_build_args(self, args: tuple[BuildArg, ...], declared: Collection[str]) -> tuple[BuildArg, ...]:
         """Return the args of a file and those of the command line, which override them.

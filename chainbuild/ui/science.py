@@ -100,7 +100,7 @@ def _rows(
 
 
 def _name(chain: Chain, layout: ScienceLayout) -> str:
-    return str(layout.images.get(chain.last.id, chain.last.id))
+    return layout.images.get(chain.last.id) or str(chain.last.id)
 
 
 def _show_merged(

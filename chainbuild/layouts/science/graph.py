@@ -35,7 +35,7 @@ class ScienceLayout(Struct, frozen=True, kw_only=True):
     tolerance: Mapping[StepId, ChangeTolerance]
     merged: Mapping[StepId, MergedDockerfile]
     """The merged Dockerfile of each compat step."""
-    images: Mapping[StepId, ImageReference]
+    images: Mapping[StepId, str]
     """The name of each layer's image, whether it is published or only built for other layers."""
 
 
@@ -72,7 +72,7 @@ class _Writer:
         self._state = state
         self._scratch = scratch
         self._merged: dict[StepId, MergedDockerfile] = {}
-        self._images: dict[StepId, ImageReference] = {}
+        self._images: dict[StepId, str] = {}
         self._lenient: dict[StepId, ChangeTolerance] = {}
         self._problems: list[Problem] = []
         self._made: set[StepId] = set()
@@ -162,7 +162,7 @@ class _Writer:
         )
         selected = layer.target in self._selection.targets and any(item.same_as(platform) for item in self._platforms)
         self._be_lenient(step.id, ignored=layer.folder in self._selection.ignored, selected=selected)
-        names = self._names(step, platform, f"{SCI}/{layer.target}", layer.version.text)
+        names = self._publication(step, platform, f"{SCI}/{layer.target}", layer.version.text)
         names = replace(names, alias_label=f"{LABEL}.{SCIENCE}.{layer.target}.version")
         return _chain(step, bases, names if selected else None)
 
@@ -203,7 +203,7 @@ class _Writer:
         self._merged[step.id] = merged
         ignored = any(layer.folder in self._selection.ignored for layer in layers)
         self._be_lenient(step.id, ignored=ignored, selected=True)
-        names = self._names(step, platform, f"{REL}/{image}", version)
+        names = self._publication(step, platform, f"{REL}/{image}", version)
         local_tag = version if len(self._platforms) == 1 else names.tag
         yield _chain(step, bases, replace(names, alias_label=f"{LABEL}.{COMPAT}.version", local_tag=local_tag))
 
@@ -295,10 +295,10 @@ class _Writer:
         """Return the platform as the user spells it if the run includes it."""
         return next((item for item in self._platforms if item.same_as(platform)), platform)
 
-    def _names(self, step: Step, platform: Platform, path: str, version: str) -> Publication:
+    def _publication(self, step: Step, platform: Platform, path: str, version: str) -> Publication:
         home = self._place.home
         repo = ImageReference.parse(f"{self._place.repo.familiar_name}/{path}")
-        self._images[step.id] = repo.with_tag(version)
+        self._images[step.id] = f"{repo}:{version}"
         clean = self._state is not None and not self._state.dirty
         return Publication(
             platform=platform,
