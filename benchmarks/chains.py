@@ -18,6 +18,7 @@ from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import PRODUCTION
 
 PORT = "CHAINBUILD_REGISTRY_PORT"
 
@@ -75,7 +76,7 @@ def finished(session: Session, repository: str, production: str) -> tuple[Finish
         if row.is_index or is_machine_tag(row.reference.tag or ""):
             continue
         trail = read_provenance(row.image.config)
-        if not trail or not trail[-1].step.endswith("/production"):
+        if not trail or trail[-1].step.name != PRODUCTION:
             continue
         platform = row.image.platform
         if platform.oci not in bare:
@@ -101,7 +102,7 @@ def _finished(store: RecordStore, row: Listed, last: ProvenanceStep, bare: Resol
         measure.say(f"{row.reference}: it was not made on {bare.named} as that is now; it is left out")
         return None
     return Finished(
-        option=last.step.split("/")[1],
+        option=last.step.option,
         platform=row.image.platform,
         chain=chain,
         minimized=minimized,

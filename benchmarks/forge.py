@@ -26,6 +26,7 @@ from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.requests.build import BuildRequest
+from chainbuild.step_id import StepId
 
 _WRITERS = 8
 
@@ -46,12 +47,12 @@ def forge_records(request: BuildRequest, registries: Registries) -> int:
         there = {
             image.name: found[str(image.source), image.platform.oci].image.config
             for image in step.images
-            if not isinstance(image.source, str)
+            if image.external is not None
         }
         return {name: ImageFacts(identity=str(config.content_identity)) for name, config in there.items()}
 
     planner = Planner(records, InputReader(Platform.of_this_machine()), external)
-    known: dict[str, ImageFacts] = {}
+    known: dict[StepId, ImageFacts] = {}
     made: list[tuple[Step, Record, Manifest]] = []
     for step in request.graph:
         components = planner.components(step, known)
@@ -88,7 +89,7 @@ def _image_of(registries: Registries, step: Step) -> Manifest:
     return Manifest.make(
         config=Descriptor(media_type=OCI_CONFIG, digest=digest_of(config.raw), size=len(config.raw)),
         layers=(),
-        annotations={"step": step.id},
+        annotations={"step": str(step.id)},
     )
 
 

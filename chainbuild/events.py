@@ -1,6 +1,6 @@
 """Events of a run, as values. Execution emits them; the terminal, JSON lines and log files listen.
 
-Times are seconds since the epoch (`at`) or seconds (`seconds`); sizes are bytes. A step is named by its id,
+Times are seconds since the epoch (`at`) or seconds (`seconds`); sizes are bytes. JSON has the text of a step's id,
 `platform/option/NN-descriptor` (stages: `platform/option/minimize`, `platform/option/production`).
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 
 SCHEMA: Final = "chainbuild.events/1"
@@ -44,7 +45,7 @@ class Event(Struct, frozen=True, kw_only=True):
 class PlannedStep(Struct, frozen=True, kw_only=True):
     """A step as announced at the start of a run: `action` as in the plan, `reason` says why."""
 
-    step: str
+    step: StepId
     action: str
     reason: str
     image: str
@@ -68,7 +69,7 @@ class Message(Event, frozen=True, kw_only=True):
 class StepStarted(Event, frozen=True, kw_only=True):
     """Work on a step begins. `activity` is a word or two, such as "build" or "verify"."""
 
-    step: str
+    step: StepId
     activity: str
     log_path: Path | None = None
 
@@ -76,7 +77,7 @@ class StepStarted(Event, frozen=True, kw_only=True):
 class StepProgress(Event, frozen=True, kw_only=True):
     """What the builder is doing now, and the progress of a transfer (bytes; total 0: unknown)."""
 
-    step: str
+    step: StepId
     doing: str
     current: int = 0
     total: int = 0
@@ -85,7 +86,7 @@ class StepProgress(Event, frozen=True, kw_only=True):
 class LogLine(Event, frozen=True, kw_only=True):
     """One complete line of build output; `vertex` is the instruction that printed it."""
 
-    step: str
+    step: StepId
     vertex: str
     text: str
     stream: Literal["stdout", "stderr"] = "stdout"
@@ -94,7 +95,7 @@ class LogLine(Event, frozen=True, kw_only=True):
 class StepFinished(Event, frozen=True, kw_only=True):
     """A step was built and pushed. `size`: size of its compressed image; `added`: what it adds to its parent."""
 
-    step: str
+    step: StepId
     activity: str
     image: str
     digest: str
@@ -106,7 +107,7 @@ class StepFinished(Event, frozen=True, kw_only=True):
 class StepReused(Event, frozen=True, kw_only=True):
     """A step was not built because the registry holds its result under the same key."""
 
-    step: str
+    step: StepId
     image: str
     digest: str
     saved_seconds: float = 0.0
@@ -117,7 +118,7 @@ class StepReused(Event, frozen=True, kw_only=True):
 class StepFailed(Event, frozen=True, kw_only=True):
     """A step failed. The details follow at the end of the run."""
 
-    step: str
+    step: StepId
     seconds: float
     message: str
 
@@ -125,7 +126,7 @@ class StepFailed(Event, frozen=True, kw_only=True):
 class StepSkipped(Event, frozen=True, kw_only=True):
     """A step was not attempted; `reason` says why (its parent failed, the deadline, an interrupt)."""
 
-    step: str
+    step: StepId
     reason: str
 
 
@@ -135,7 +136,7 @@ class Verdict(Event, frozen=True, kw_only=True):
     `findings` are lines that say what is wrong. Doubtful results come as `StepWarnings`.
     """
 
-    step: str
+    step: StepId
     proof: str
     passed: bool
     summary: str
@@ -148,7 +149,7 @@ class StepWarnings(Event, frozen=True, kw_only=True):
     Emitted before the end of the step. A `reused` step has warnings, too: its record keeps them.
     """
 
-    step: str
+    step: StepId
     image: str
     warnings: tuple[StepWarning, ...]
     total: int
@@ -192,7 +193,7 @@ _PACE: Final = 0.2
 """Minimum seconds between two progress events of one transfer."""
 
 
-def paced(emit: Emit, step: str, doing: str) -> Callable[[int, int], None]:
+def paced(emit: Emit, step: StepId, doing: str) -> Callable[[int, int], None]:
     """Return a callback for a transfer's progress (bytes so far, total bytes) that emits events at a limited rate."""
     last = 0.0
 
@@ -207,7 +208,7 @@ def paced(emit: Emit, step: str, doing: str) -> Callable[[int, int], None]:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Path):
+    if isinstance(value, Path | StepId):
         return str(value)
     if isinstance(value, Struct):
         return _plain(asdict(value))

@@ -11,10 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.references import ImageReference, Platform
-
-StepId = str
-"""`platform/option/NN-descriptor`. The stages are `platform/option/minimize` and `platform/option/production`."""
-
+from chainbuild.step_id import StepId
 
 UNKNOWN: Final = "unknown: "
 """Prefix of the identity of remote content that could not be queried; the reason follows."""
@@ -84,6 +81,16 @@ class ImageInput(Struct, frozen=True, kw_only=True):
     reference: str = ""
     """The reference in the Dockerfile, if it differs from `name`: one reference can be read for several platforms."""
     origin: str = ""
+
+    @property
+    def from_step(self) -> StepId | None:
+        """The step whose image it is; None if it is an existing image."""
+        return self.source if isinstance(self.source, StepId) else None
+
+    @property
+    def external(self) -> ImageReference | None:
+        """The existing image; None if it is another step's result."""
+        return self.source if isinstance(self.source, ImageReference) else None
 
     @property
     def written(self) -> str:
@@ -165,7 +172,7 @@ class Step(Struct, frozen=True, kw_only=True):
     @property
     def needs(self) -> tuple[StepId, ...]:
         """The steps whose images this step is built from."""
-        return tuple(image.source for image in self.images if isinstance(image.source, str))
+        return tuple(image.source for image in self.images if isinstance(image.source, StepId))
 
     def image(self, name: str) -> ImageInput:
         """Return the image input with a name. Errors: `KeyError` if there is none."""
@@ -173,6 +180,46 @@ class Step(Struct, frozen=True, kw_only=True):
             if candidate.name == name:
                 return candidate
         raise KeyError(name)
+
+
+class Publication(Struct, frozen=True, kw_only=True):
+    """The names that a chain's result gets: its own, that of the index over all platforms, and further tags.
+
+    They are in up to three places: `home`, a repository of the chain registry; the local image store; and, if the run
+    pushes, the registry of REPO or `repo`.
+    """
+
+    platform: Platform
+    index_tag: str
+    """The tag of the multi-platform index, in the chain registry and where the run pushes."""
+    home: ImageReference
+    """The repository of the chain registry for all tags of the result. A result built in another one is copied there."""
+    repo: ImageReference | None = None
+    """The repository of the result in the local store and for pushes, if it differs from the graph's REPO."""
+    local_tag: str | None = None
+    """The tag of the result in the local store. None: it is not loaded."""
+    also: tuple[str, ...] = ()
+    """Additional tags that move with the index, in the chain registry and where the run pushes. In the local store, they are
+    tags of the result unless its tag there has the platform."""
+    aliases: tuple[str, ...] = ()
+    """Additional tags of the index, in the chain registry and where the run pushes. They never move once they exist."""
+    alias_label: str = ""
+    """The label that records an image's alias: an image with an existing alias gets no second one (see `PostBuildLabel`)."""
+
+    @property
+    def tag(self) -> str:
+        """The tag of the result, in the chain registry and where the run pushes: that of the index, and the platform."""
+        return f"{self.index_tag}-{self.platform.name}"
+
+    @property
+    def release(self) -> ImageReference:
+        """The platform-specific name of the result in the chain registry."""
+        return self.home.with_tag(self.tag)
+
+    @property
+    def index(self) -> ImageReference:
+        """The name of the multi-platform index in the chain registry."""
+        return self.home.with_tag(self.index_tag)
 
 
 class Chain(Struct, frozen=True, kw_only=True):
@@ -188,47 +235,8 @@ class Chain(Struct, frozen=True, kw_only=True):
     """The stage arguments of the option itself, as written."""
     asks: tuple[Ask, ...] = ()
     """The requests to the stages that apply: those of the options below, and this option's."""
-    result_tag: str = ""
-    """The tag of the result in the chain registry, the local store and REPO's own registry."""
-    named: bool = False
-    """True if the result is tagged even without a production stage."""
-    repo: ImageReference | None = None
-    """Repository of the result in the local store and for pushes, if it differs from the graph's REPO."""
-    released_to: ImageReference | None = None
-    """Repository of the chain registry in which the result is tagged, if it differs from the result's own."""
-    aliases: tuple[str, ...] = ()
-    """Additional tags of the index. They never move once they exist."""
-    also: tuple[str, ...] = ()
-    """Additional tags of the index, and of the result in the local store, that move with it."""
-    alias_label: str = ""
-    """The label that records an image's alias: an image with an existing alias gets no second one (see `PostBuildLabel`)."""
-    local_tag: str | None = ""
-    """The tag in the local store, if it differs from the result's. None: do not load the result."""
-
-    @property
-    def has_names(self) -> bool:
-        """True if the result is tagged: index, aliases, local store, REPO's own registry."""
-        return self.named or self.production is not None
-
-    @property
-    def home(self) -> ImageReference:
-        """The repository of the chain registry in which the result is tagged."""
-        return self.released_to or self.result.repository
-
-    @property
-    def release(self) -> ImageReference:
-        """The platform-specific name of the result in the chain registry."""
-        return self.home.with_tag(self.result_tag)
-
-    @property
-    def index(self) -> ImageReference:
-        """The name of the multi-platform index: the result's tag without the platform."""
-        return self.home.with_tag(self.index_tag)
-
-    @property
-    def index_tag(self) -> str:
-        """The tag of the index."""
-        return self.result_tag.removesuffix(f"-{self.platform.name}")
+    publication: Publication | None = None
+    """The names of the result. None: it is not published, but other chains may be based on it."""
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
@@ -244,6 +252,13 @@ class Chain(Struct, frozen=True, kw_only=True):
     def result(self) -> Step:
         """The step whose image is the chain's result."""
         return self.all_steps[-1]
+
+
+def published(chains: Iterable[Chain]) -> Iterator[tuple[Chain, Publication]]:
+    """Yield the chains whose results get names, each with these names."""
+    for chain in chains:
+        if chain.publication is not None:
+            yield chain, chain.publication
 
 
 class Graph(Struct, frozen=True, kw_only=True):
@@ -272,8 +287,8 @@ class Graph(Struct, frozen=True, kw_only=True):
         seen: dict[tuple[str, str], ImageInput] = {}
         for step in self:
             for image in step.images:
-                if isinstance(image.source, ImageReference):
-                    seen.setdefault((str(image.source), image.platform.oci), image)
+                if image.external is not None:
+                    seen.setdefault((str(image.external), image.platform.oci), image)
         return tuple(seen.values())
 
 

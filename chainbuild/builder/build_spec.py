@@ -23,9 +23,10 @@ from chainbuild.dockerfile.rewrite import image_words
 from chainbuild.errors import WrongUseError
 from chainbuild.events import Emit
 from chainbuild.host.package_data import shipped
-from chainbuild.model import ImageInput, Secret, Step, StepId, StepKind
+from chainbuild.model import ImageInput, Secret, Step, StepKind
 from chainbuild.records.tags import staging_tag
 from chainbuild.references import Digest, ImageReference, Platform
+from chainbuild.step_id import StepId
 
 STEP_COMPRESSION: Final = ("zstd", 1)
 """Steps are read back on the same network by builders that support zstd: compress lightly."""

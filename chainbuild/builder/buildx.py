@@ -23,6 +23,7 @@ from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Digest, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 EPOCH: Final = 1767225600
@@ -255,7 +256,7 @@ def hand_over(local_name: str, platform: Platform, destination: str) -> None:
         dockerfile = scratch / "Dockerfile"
         dockerfile.write_text("ARG IMAGE\nFROM ${IMAGE}\n", encoding="utf-8")
         spec = BuildSpec(
-            step=f"hand over {local_name}",
+            step=StepId.parse(f"hand over {local_name}"),
             dockerfile=dockerfile,
             shown=local_name,
             context=scratch,

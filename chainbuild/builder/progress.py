@@ -18,6 +18,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from chainbuild.events import Emit, LogLine, Message, StepProgress, labelled
+from chainbuild.step_id import StepId
 
 TAIL_LINES: Final = 30
 """The maximum number of lines shown."""
@@ -122,7 +123,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 class Progress:
     """Follows a build, emits its events, and keeps the facts for an error message."""
 
-    def __init__(self, step: str, emit: Emit) -> None:
+    def __init__(self, step: StepId, emit: Emit) -> None:
         self._step = step
         self._emit = emit
         self._stream = JsonStream()

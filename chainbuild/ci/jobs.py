@@ -21,9 +21,10 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from chainbuild.model import Chain, Graph, Step, StepId
+from chainbuild.model import Chain, Graph, Step
 from chainbuild.records.record import Lookup
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.text import duration
 
 _AT_ONCE: Final = 8
@@ -218,7 +219,8 @@ class _Maker:
         return self._chain_of(option, platform).result.reference if option else None
 
     def _index_of(self, option: str | None) -> ImageReference | None:
-        return self._chain_of(option).index if option else None
+        names = self._chain_of(option).publication if option else None
+        return names.index if names else None
 
     def _name(self, requested: str) -> JobId:
         """Return a name that every vendor accepts and no other job has."""
@@ -237,8 +239,8 @@ class _Maker:
             return
         unknown = [step.id for step in self._graph if step.id not in self._split.seconds]
         if unknown:
-            yield f"--split ignores these steps, because no duration is recorded: {', '.join(unknown)}"
+            yield f"--split ignores these steps, because no duration is recorded: {', '.join(map(str, unknown))}"
         for job in self._jobs:
             if job.seconds > self._split.most:
-                steps = ", ".join(job.steps)
+                steps = ", ".join(map(str, job.steps))
                 yield f"{job.id} is longer than --split: {steps} took {duration(job.seconds)} last time"

@@ -100,7 +100,7 @@ def steps(ctx: typer.Context, _: str) -> list[str]:
 
     graph = _graph(ctx)
     count = Counter(step.name for step in graph)
-    return sorted(step.name if count[step.name] == 1 else step.id for step in graph)
+    return sorted(step.name if count[step.name] == 1 else str(step.id) for step in graph)
 
 
 @_quiet
@@ -119,7 +119,9 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
 @_quiet
 def images(ctx: typer.Context, _: str) -> list[str]:
     """Return the results of the last run here, and the images of the project's layers."""
-    return sorted({str(chain.release) for chain in _graph(ctx).chains})
+    from chainbuild.model import published
+
+    return sorted({str(names.release) for _, names in published(_graph(ctx).chains)})
 
 
 def _graph(ctx: typer.Context) -> Graph:

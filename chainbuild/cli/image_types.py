@@ -10,6 +10,7 @@ from chainbuild.execution.session import Session, environment
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
+from chainbuild.step_id import StepId
 from chainbuild.ui import Mode, stdout
 
 
@@ -113,7 +114,7 @@ def _show(
     *,
     as_json: bool,
     verbosity: int,
-    pulls: dict[str, str] | None = None,
+    pulls: dict[StepId, str] | None = None,
 ) -> None:
     invocations = commands(planned, session)
     if as_json:

@@ -35,7 +35,7 @@ def run_build(
         after(session, outcome)
         if not outcome.left:
             return Ended(failures=outcome.failures.values())
-        left = ", ".join(outcome.left)
+        left = ", ".join(map(str, outcome.left))
         return Ended(
             failures=outcome.failures.values(),
             code=ExitCode.DEADLINE,

@@ -157,8 +157,8 @@ def trail_or_nothing(records: RecordStore, image: RemoteImage) -> tuple[Crumb, .
 
 def step_changes(before: Trail, after: Trail) -> tuple[Change, ...]:
     """Return the steps that were added, changed or removed: in the order of the newer image, removed steps last."""
-    old = {crumb.step.partition("/")[2]: crumb for crumb in before}
-    new = {crumb.step.partition("/")[2]: crumb for crumb in after}
+    old = {crumb.step.in_option: crumb for crumb in before}
+    new = {crumb.step.in_option: crumb for crumb in after}
     results: list[Change] = []
     for name in dict.fromkeys([*new, *old]):
         was, now = old.get(name), new.get(name)

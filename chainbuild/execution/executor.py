@@ -23,13 +23,13 @@ from chainbuild.execution.services import ExecutionServices
 from chainbuild.images.compose_layers import FILES, join
 from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
 from chainbuild.images.resolver import EMPTY
-from chainbuild.model import CHAIN_IMAGE, Step, StepId, StepKind, dependents
+from chainbuild.model import CHAIN_IMAGE, Step, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, facts_of
 from chainbuild.planning.planner import digest_note
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
-from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import OF_TESTS, WarningList
 from chainbuild.text import plural
 from chainbuild.values import replace
@@ -289,9 +289,9 @@ class Executor:
             warnings=WarningList.of(finished_image.warnings),
             notes={**tools.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
             parents={
-                parent_image.name: self.outcome.results[parent_image.source].record.key
+                parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images
-                if isinstance(parent_image.source, str)
+                if (need := parent_image.from_step) is not None
             },
         )
         # Write the record just before the tag: a run killed in between only repeats the build or the tag.
@@ -339,7 +339,7 @@ class Executor:
             entry
             for other in (*(self._steps[need] for need in below), step)
             for image in other.images
-            if image.name == CHAIN_IMAGE and isinstance(image.source, ImageReference)
+            if image.name == CHAIN_IMAGE and image.external is not None
             for entry in read_provenance(self._tools.found[str(image.source), image.platform.oci].image.config)
         ]
         entries = [
@@ -354,8 +354,8 @@ class Executor:
         pinned: dict[str, str] = {}
         images: dict[str, RemoteImage] = {}
         for image in step.images:
-            if isinstance(image.source, str):
-                need = self.outcome.results[image.source]
+            if image.from_step is not None:
+                need = self.outcome.results[image.from_step]
                 images[image.name] = resolve(self._tools.registries, need.reference, need.step.platform)
                 pinned[image.name] = images[image.name].reference.pinned
             else:
@@ -373,9 +373,9 @@ def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[st
 def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
     """Return the digests of the external images; for an image on the builder's platform, that of its index."""
     return {
-        digest_note(external.name): EMPTY
-        if external.source.is_scratch
-        else str((external.on_builder and images[external.name].index_digest) or images[external.name].digest)
-        for external in step.images
-        if isinstance(external.source, ImageReference)
+        digest_note(image.name): EMPTY
+        if external.is_scratch
+        else str((image.on_builder and images[image.name].index_digest) or images[image.name].digest)
+        for image in step.images
+        if (external := image.external) is not None
     }

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.host.folders import OWN_FOLDER, make_own_folder, open_own_file
+from chainbuild.step_id import StepId
 from chainbuild.text import duration
 
 JOURNAL: Final = "events.jsonl"
@@ -50,8 +51,8 @@ class LogFiles:
         self._kept_runs = kept_runs
         self._lock = threading.RLock()
         self._journal: IO[str] | None = None
-        self._steps: dict[str, _StepLog] = {}
-        self._names: dict[str, str] = {}
+        self._steps: dict[StepId, _StepLog] = {}
+        self._names: dict[StepId, str] = {}
         self._closed = False
 
     def emit(self, event: events.Event) -> None:
@@ -65,7 +66,7 @@ class LogFiles:
                 self.trouble = f"the logs in {self.folder} are incomplete: {error.strerror or error}"
                 self.close()
 
-    def path_of(self, step: str) -> Path:
+    def path_of(self, step: StepId) -> Path:
         """Return the path of a step's log file, which may not exist yet."""
         with self._lock:
             if step not in self._names:
@@ -134,14 +135,14 @@ class LogFiles:
             stamp = f"{max(at - log.started_at, 0.0):10.3f}  "
             log.file.write("".join(f"{stamp}{line}\n" for line in text.split("\n")))
 
-    def _note_and_close(self, step: str, at: float, text: str) -> None:
+    def _note_and_close(self, step: StepId, at: float, text: str) -> None:
         """Write a note and close the log. Every executed step has a log file, even if nothing was printed."""
         log = self._open(step, at)
         self._note(log, at, text)
         _close(log.file)
         log.file = None
 
-    def _open(self, step: str, at: float) -> _StepLog:
+    def _open(self, step: StepId, at: float) -> _StepLog:
         log = self._steps.get(step)
         if log is None:
             log = self._steps[step] = _StepLog(path=self.path_of(step), started_at=at)
@@ -180,13 +181,13 @@ def prune(logs: Path, *, keep: int = KEPT_RUNS) -> tuple[Path, ...]:
     return tuple(old)
 
 
-def file_name(step: str) -> str:
+def file_name(step: StepId) -> str:
     """Return the name of a step's log: its id joined by `-`, without characters special to file systems or shells."""
-    name = _UNSAFE.sub("_", step.replace("/", "-")).lstrip(".-")[:_LONGEST_NAME]
+    name = _UNSAFE.sub("_", str(step).replace("/", "-")).lstrip(".-")[:_LONGEST_NAME]
     return f"{name or 'step'}.log"
 
 
-def _free_name(step: str, taken: set[str]) -> str:
+def _free_name(step: StepId, taken: set[str]) -> str:
     """Return an unused log name. Two ids can share a name (`a/b-c`, `a-b/c`, or by case on macOS); add a number then."""
     name, number = file_name(step), 2
     while name.lower() in taken:

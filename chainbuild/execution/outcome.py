@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from chainbuild.errors import ChainbuildError
-from chainbuild.model import Step, StepId
+from chainbuild.model import Step
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 
 DEADLINE = "not enough time before the deadline"
 

@@ -14,7 +14,7 @@ from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
 from chainbuild.builder.preflight import check_builders
 from chainbuild.execution.executor import Executor
-from chainbuild.execution.outcome import RunOutcome, StepResult
+from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.execution.services import ExecutionServices
@@ -23,7 +23,17 @@ from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
-from chainbuild.model import CHAIN_IMAGE, Chain, ChangeTolerance, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.model import (
+    CHAIN_IMAGE,
+    Chain,
+    ChangeTolerance,
+    Graph,
+    ImageInput,
+    Publication,
+    Step,
+    StepKind,
+    published,
+)
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.generations import Generations, GraphFor
 from chainbuild.planning.inheritance import with_inherited
@@ -35,6 +45,7 @@ from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
+from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
 
@@ -107,7 +118,7 @@ def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
 def _external_facts(step: Step, found: Found) -> Mapping[str, ImageFacts]:
     facts: dict[str, ImageFacts] = {}
     for image in step.images:
-        if isinstance(image.source, str):
+        if image.external is None:
             continue
         resolved = found[str(image.source), image.platform.oci]
         config = resolved.image.config
@@ -210,7 +221,7 @@ def _name_results(
     graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
     """Publish the finished results: update indexes, push to REPO's registry, load into the local image store."""
-    finished = [chain for chain in graph.chains if chain.has_names and chain.result.id in outcome.results]
+    finished = [chain for chain in graph.chains if chain.publication and chain.result.id in outcome.results]
     if graph.together and not outcome.succeeded:
         # Images that belong together are published together or not at all.
         session.emit(
@@ -238,16 +249,15 @@ def _name_results(
         for name in pushed:
             session.emit(events.Message(text=f"pushed {name}"))
     results = []
-    for chain in finished:
-        result = outcome.results[chain.result.id]
-        local_tag = chain.result_tag if chain.local_tag == "" else chain.local_tag
-        local_name = str((chain.repo or graph.repo).with_tag(local_tag)) if options.load and local_tag else ""
+    for chain, names in published(finished):
+        result, repo = outcome.results[chain.result.id], names.repo or graph.repo
+        local_name = str(repo.with_tag(names.local_tag)) if options.load and names.local_tag else ""
         if local_name:
             # The tag includes the platform if several platforms are loaded.
-            others = chain.also if local_tag != chain.result_tag else ()
-            for other in (local_name, *(str((chain.repo or graph.repo).with_tag(tag)) for tag in others)):
+            others = names.also if names.local_tag != names.tag else ()
+            for other in (local_name, *(str(repo.with_tag(tag)) for tag in others)):
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
-        results.append(_image_result(chain, result, outcome, local_name))
+        results.append(_image_result(chain, names, outcome, local_name))
     return tuple(results)
 
 
@@ -262,14 +272,15 @@ def _generations(session: Session, options: ExecutionOptions) -> Generations:
     return Generations(session.records, options.graph_for, plan_of)
 
 
-def _image_result(chain: Chain, result: StepResult, outcome: RunOutcome, local_name: str) -> events.ImageResult:
+def _image_result(chain: Chain, names: Publication, outcome: RunOutcome, local_name: str) -> events.ImageResult:
+    result = outcome.results[chain.result.id]
     minimized = outcome.results.get(chain.minimize.id) if chain.minimize else None
     # Without a production stage the last image is the result, and there is no chain image to compare it with.
     last = outcome.results.get(chain.last.id) if chain.production else None
     return events.ImageResult(
-        name=chain.result_tag,
+        name=names.tag,
         platform=chain.platform.name,
-        registry_name=str(chain.release),
+        registry_name=str(names.release),
         local_name=local_name,
         digest=str(result.record.image),
         size=result.record.unpacked,
@@ -281,11 +292,13 @@ def _image_result(chain: Chain, result: StepResult, outcome: RunOutcome, local_n
 
 def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[str, str]:
     """Return the environment of the chain's image; placeholders if that is not built yet."""
-    source = step.image(CHAIN_IMAGE).source if step.kind is StepKind.MINIMIZE else None
-    record = records[source] if isinstance(source, str) else None
+    chain_image = step.image(CHAIN_IMAGE) if step.kind is StepKind.MINIMIZE else None
+    if chain_image is None:
+        return {}
+    record = records[chain_image.from_step] if chain_image.from_step is not None else None
     if record:
         return dict(text.partition("=")[::2] for text in record.env)
-    return {name: f"<{name} of {source}>" for name in STAGE_VARIABLES} if source else {}
+    return {name: f"<{name} of {chain_image.source}>" for name in STAGE_VARIABLES}
 
 
 def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str, ...]]:
@@ -299,8 +312,8 @@ def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str
         step = decision.step
         pinned: dict[str, str] = {}
         for image in step.images:
-            if isinstance(image.source, str):
-                record = records[image.source]
+            if image.from_step is not None:
+                record = records[image.from_step]
                 name = step.repository.name
                 pinned[image.name] = f"{name}@{record.image}" if record else f"{name}@<digest of {image.source}>"
             else:

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from chainbuild.errors import StaleIndexError
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.model import Chain
+from chainbuild.model import Chain, Publication, published
 from chainbuild.planning.generations import Generations, StaleImage
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.artifacts import copy_attached
@@ -41,12 +41,12 @@ def publish_indexes(
     """
     images = _in_place(registries, chains, outcome)
     targets: dict[ImageReference, dict[Platform, Descriptor]] = {}
-    for chain, image in images.items():
+    for chain, names in published(images):
         # A step whose tag equals the result's was already tagged after its build.
-        if chain.release != chain.result.reference:
-            put_tag(registries, chain.release, image.digest)
-        targets.setdefault(chain.index, {})[chain.platform] = image.descriptor
-    chains_of = {chain.index: chain for chain in images}
+        if names.release != chain.result.reference:
+            put_tag(registries, names.release, images[chain].digest)
+        targets.setdefault(names.index, {})[chain.platform] = images[chain].descriptor
+    chains_of = {names.index: chain for chain, names in published(images)}
     stale: tuple[StaleImage, ...] = ()
     if generations is not None and not replace:
         given = {reference: frozenset(platform.oci for platform in below) for reference, below in targets.items()}
@@ -55,12 +55,12 @@ def publish_indexes(
     indexes = {
         reference: put_index(registries, reference, below, merge=not replace) for reference, below in targets.items()
     }
-    for chain in images:
-        for tag in chain.also:
-            put_tag(registries, chain.home.with_tag(tag), indexes[chain.index].digest)
+    for _, names in published(images):
+        for tag in names.also:
+            put_tag(registries, names.home.with_tag(tag), indexes[names.index].digest)
     messages: dict[str, None] = dict.fromkeys(str(image) for image in stale)
-    for alias, chain in _aliases(images).items():
-        messages |= dict.fromkeys(_set_alias(registries, alias, indexes[chain.index].digest))
+    for alias, index in _aliases(images).items():
+        messages |= dict.fromkeys(_set_alias(registries, alias, indexes[index].digest))
     return tuple(messages)
 
 
@@ -106,9 +106,9 @@ def stale_where_pushed(
     """
     chains_of: dict[ImageReference, Chain] = {}
     given: dict[ImageReference, frozenset[str]] = {}
-    for chain in chains:
-        index = read_index(registries, chain.index)
-        target = (chain.repo or repo).with_tag(chain.index_tag)
+    for chain, names in published(chains):
+        index = read_index(registries, names.index)
+        target = (names.repo or repo).with_tag(names.index_tag)
         chains_of[target] = chain
         given[target] = (
             frozenset(child.platform.oci for child in index.images if child.platform) if index else frozenset()
@@ -119,25 +119,25 @@ def stale_where_pushed(
 
 
 def _in_place(registries: Registries, chains: Iterable[Chain], outcome: RunOutcome) -> dict[Chain, RemoteImage]:
-    """Return the results in the repositories where they are tagged, copied if necessary."""
+    """Return the published results in the repositories where they are tagged, copied if necessary."""
     images: dict[Chain, RemoteImage] = {}
-    for chain in chains:
+    for chain, names in published(chains):
         result = outcome.results[chain.result.id].reference
-        if chain.released_to is not None:
-            copy_image(registries, result, chain.released_to)
-            result = chain.released_to.with_digest(outcome.results[chain.result.id].record.image)
+        if names.home != chain.result.repository:
+            copy_image(registries, result, names.home)
+            result = names.home.with_digest(outcome.results[chain.result.id].record.image)
         images[chain] = resolve(registries, result, chain.platform)
     return images
 
 
-def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, Chain]:
-    """Return the aliases to set: the one that the image's label names, if any, else those of the chain."""
-    wanted: dict[ImageReference, Chain] = {}
-    for chain, image in images.items():
-        for alias in chain.aliases:
-            said = image.config.label(chain.alias_label).rpartition(":")[2] if chain.alias_label else ""
-            own = _TAG.fullmatch(said) and said.startswith(f"{chain.index_tag}-") and not said.endswith(DIRTY)
-            wanted[chain.home.with_tag(said if own else alias)] = chain
+def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, ImageReference]:
+    """Return the aliases to set, each with its index: the one that the image's label names, else those of the chain."""
+    wanted: dict[ImageReference, ImageReference] = {}
+    for chain, names in published(images):
+        for alias in names.aliases:
+            said = images[chain].config.label(names.alias_label).rpartition(":")[2] if names.alias_label else ""
+            own = _TAG.fullmatch(said) and said.startswith(f"{names.index_tag}-") and not said.endswith(DIRTY)
+            wanted[names.home.with_tag(said if own else alias)] = names.index
     return wanted
 
 
@@ -178,17 +178,17 @@ def push_results(
     images: dict[ImageReference, _Push] = {}
     indexes: dict[ImageReference, _Push] = {}
     others: dict[ImageReference, ImageReference] = {}
-    for chain in chains:
-        home = chain.repo or repo
-        target = home.with_tag(chain.result_tag)
+    for chain, names in published(chains):
+        home = names.repo or repo
+        target = home.with_tag(names.tag)
         result = outcome.results[chain.result.id].reference
         images[target] = _Push(result, target)
-        index = _Push(chain.index, home.with_tag(chain.index_tag))
+        index = _Push(names.index, home.with_tag(names.index_tag))
         if exact:
-            index = _Push(chain.index, index.target, {**indexes.get(chain.index, index).only, chain.platform: result})
-        indexes[chain.index] = index
-        others |= {home.with_tag(tag): home.with_tag(chain.index_tag) for tag in chain.also}
-        for alias in _aliases_here(registries, chain) if not exact else ():
+            index = _Push(names.index, index.target, {**indexes.get(names.index, index).only, chain.platform: result})
+        indexes[names.index] = index
+        others |= {home.with_tag(tag): home.with_tag(names.index_tag) for tag in names.also}
+        for alias in _aliases_here(registries, chain, names) if not exact else ():
             indexes[alias] = _Push(alias, home.with_tag(alias.tag_or_latest), never_moves=True)
     if together:
         for push in (*images.values(), *indexes.values()):
@@ -205,10 +205,10 @@ def push_results(
     return tuple(pushed)
 
 
-def _aliases_here(registries: Registries, chain: Chain) -> tuple[ImageReference, ...]:
-    if not chain.aliases:
+def _aliases_here(registries: Registries, chain: Chain, names: Publication) -> tuple[ImageReference, ...]:
+    if not names.aliases:
         return ()
-    image = resolve(registries, chain.release, chain.platform)
+    image = resolve(registries, names.release, chain.platform)
     return tuple(_aliases({chain: image}))
 
 

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Mapping
 
 from chainbuild.execution.outcome import RunOutcome, StepResult
-from chainbuild.model import Step, StepId
+from chainbuild.model import Step
 from chainbuild.planning.decisions import Decision
 from chainbuild.registry.images import is_intact
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 DAMAGED = "its image is damaged in the registry"

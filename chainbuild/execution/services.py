@@ -16,12 +16,13 @@ from chainbuild.builder.build_spec import (
 )
 from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
-from chainbuild.model import Step, StepId
+from chainbuild.model import Step
 from chainbuild.planning.planner import Planner
 from chainbuild.records.record import Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 
 

@@ -19,11 +19,11 @@ from chainbuild.records.tags import is_key
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 _AT_ONCE: Final = 8
 _T = TypeVar("_T")
-_STAGES: Final = frozenset({"minimize", "production"})
 
 
 class Listed(Struct, frozen=True, kw_only=True):
@@ -105,13 +105,12 @@ def _with_record(row: Listed, records: Mapping[str, Record]) -> Listed:
 
 def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
     """Return the bytes that an image adds to its base; for several steps, to the base of the first one."""
-    option, _, name = record.step.rpartition("/")
-    if name in _STAGES or f"-{name}-" in tag:
+    if record.step.is_stage or f"-{record.step.short_name}-" in tag:
         return record.added
     by_key = {record.key: record for record in records.values()}
     added, seen = record.added, {record.key}
     parent = by_key.get(record.parents.get(CHAIN_IMAGE, ""))
-    while parent and parent.step.rpartition("/")[0] == option and parent.key not in seen:
+    while parent and parent.step.group == record.step.group and parent.key not in seen:
         added += parent.added
         seen.add(parent.key)
         parent = by_key.get(parent.parents.get(CHAIN_IMAGE, ""))
@@ -124,7 +123,7 @@ class Crumb(Struct, frozen=True, kw_only=True):
     `signer` names the trusted key that signed the record.
     """
 
-    step: str
+    step: StepId
     key: str
     record: Record | None
     refusal: str = ""

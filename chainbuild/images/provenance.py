@@ -16,6 +16,7 @@ from chainbuild.model import PostBuildLabel
 from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, stamped_names
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
+from chainbuild.step_id import StepId
 
 VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
 """The visibility of an image: `public` or `private`. Set for image types; allowed for any image."""
@@ -25,7 +26,7 @@ PRIVATE: Final = "private"
 class ProvenanceStep(Struct, frozen=True, kw_only=True):
     """A step that an image is based on, and the key of its record."""
 
-    step: str
+    step: StepId
     key: str
 
 
@@ -37,7 +38,7 @@ _Entries = Annotated[tuple[tuple[str, str], ...], Meta(max_length=limits.TRAIL.v
 def with_provenance(config: ImageConfig, trail: Provenance) -> ImageConfig:
     """Return the config with the provenance in its labels, replacing an inherited one."""
     labels = {name: text for name, text in config.labels if not name.startswith(LABELS) or name == STAMPS_LABEL}
-    text = json.dumps([[entry.step, entry.key] for entry in trail], separators=(",", ":"))
+    text = json.dumps([[str(entry.step), entry.key] for entry in trail], separators=(",", ":"))
     return config.with_changes(labels={**labels, TRAIL_LABEL: text})
 
 
@@ -60,7 +61,7 @@ def read_provenance(config: ImageConfig) -> Provenance:
     except (ValueError, RecursionError):
         return ()
     valid = all(is_key(key) for _, key in entries)
-    return tuple(ProvenanceStep(step=step, key=key) for step, key in entries) if valid else ()
+    return tuple(ProvenanceStep(step=StepId.parse(step), key=key) for step, key in entries) if valid else ()
 
 
 def tree_notes(root: Path) -> Mapping[str, str]:

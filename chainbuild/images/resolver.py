@@ -87,10 +87,12 @@ def find_all(finder: ImageResolver, images: Iterable[ImageInput]) -> Found:
     resolved: dict[tuple[str, str], ResolvedImage] = {}
     missing: list[ChainbuildError] = []
     for image in images:
-        if isinstance(image.source, str):
+        if image.external is None:
             continue
         try:
-            resolved[str(image.source), image.platform.oci] = finder.find(image.source, image.platform, image.origin)
+            resolved[str(image.external), image.platform.oci] = finder.find(
+                image.external, image.platform, image.origin
+            )
         except ChainbuildError as error:
             missing.append(error)
     if len(missing) == 1:
@@ -214,14 +216,14 @@ class ImageResolver:
         place = self._chain.place(named)
         destination = place.with_tag(local_tag(platform, local.id))
         note = f"{named}: found only in the local image store ({platform.oci}); copied to {self._chain}"
-        step = f"local image {local.id} for {platform.oci}"
+        origin = f"local image {local.id} for {platform.oci}"
         try:
-            image = self._sent_before(destination, platform, step)
+            image = self._sent_before(destination, platform, origin)
             if image is None:
                 self._emit(Message(text=note))
                 self._send(str(named), platform, destination)
                 image = resolve(self._registries, destination, platform)
-                self._records.vouch(place, image, step)
+                self._records.vouch(place, image, origin)
             return ResolvedImage(named=named, image=image, note=note, from_local_store=True)
         except ChainbuildError:
             # The store may hold several platforms of a tag but shows one, so just try.
@@ -229,7 +231,7 @@ class ImageResolver:
                 raise
             return None
 
-    def _sent_before(self, destination: ImageReference, platform: Platform, step: str) -> RemoteImage | None:
+    def _sent_before(self, destination: ImageReference, platform: Platform, origin: str) -> RemoteImage | None:
         """Return the copy of a local image that this user pushed; None if there is none, or another user pushed it."""
         try:
             image = resolve(self._registries, destination, platform)
@@ -237,7 +239,7 @@ class ImageResolver:
             return None
         place = ImageReference(destination.registry, destination.repository)
         record = self._records.of_image(place, image.digest).record
-        return image if record and record.step == step else None
+        return image if record and str(record.step) == origin else None
 
     def _send(self, name: str, platform: Platform, destination: ImageReference) -> None:
         try:

@@ -34,16 +34,14 @@ from chainbuild.images.stage_statement import (
     payload_of,
     read_statements,
 )
-from chainbuild.model import Ask, Chain, Graph, ImageInput, Step, StepId
+from chainbuild.model import Ask, Chain, Graph, ImageInput, Step
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import PRODUCTION, StepId
 from chainbuild.trust.keyring import KeyRing
-
-_PRODUCTION: Final = "production"
-_STAGES: Final = frozenset({"minimize", _PRODUCTION})
 
 
 class AskedReader:
@@ -73,7 +71,7 @@ class AskedReader:
     def _asks(self, found: ResolvedImage, platform: Platform) -> tuple[Ask, ...]:
         named, image = found.named, found.image
         trail = read_provenance(image.config)
-        results = [entry for entry in trail if entry.step.endswith(f"/{_PRODUCTION}")]
+        results = [entry for entry in trail if entry.step.option and entry.step.name == PRODUCTION]
         # The tags of steps and minimized images end with the platform; they have no trail.
         looks_made = self._records.chain.holds(image.reference) and (
             named.digest is not None
@@ -107,7 +105,7 @@ class AskedReader:
         self, named: ImageReference, place: ImageReference, record: Record
     ) -> tuple[Statements, tuple[str, ...]]:
         """Return the statements about the result of a step's option, and the result's tag if known."""
-        platform, option, name = record.step.split("/")
+        platform, option, name = record.step.platform, record.step.option, record.step.name
         tag = named.tag_or_latest if named.tag else ""
         end = f"-{option}-{name}-{platform}"
         if tag.endswith(end):
@@ -115,7 +113,7 @@ class AskedReader:
             digest = self._records.tagged(_place(place).with_tag(result))
             if digest is not None:
                 return self._at(place, digest), (result,)
-        last = self._records.last(_place(place), f"{option}-{_PRODUCTION}-{platform}").record
+        last = self._records.last(_place(place), f"{option}-{PRODUCTION}-{platform}").record
         return self._at(place, last.image) if last else Statements(), ()
 
     def _at(self, place: ImageReference, image: Digest) -> Statements:
@@ -171,8 +169,8 @@ def _names(named: ImageReference, platform: Platform) -> tuple[str, ...]:
 
 
 def _is_step(record: Record) -> bool:
-    parts = record.step.split("/")
-    return len(parts) == 3 and parts[2] not in _STAGES
+    step = record.step
+    return bool(step.option) and "/" not in step.name and not step.is_stage
 
 
 def _place(reference: ImageReference) -> ImageReference:

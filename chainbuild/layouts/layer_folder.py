@@ -30,8 +30,10 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
     folder: Path
     image: ImageReference
     """Its full name, with a tag."""
-    base: ImageReference | str | None = None
-    """An image, or the name of an earlier layer; None: the base in the Dockerfile."""
+    base: ImageReference | None = None
+    """The image that is its base; None: the base layer, else the base in the Dockerfile."""
+    base_layer: str = ""
+    """The name of the earlier layer that is its base, if any."""
     base_arg: str = ""
     """The ARG that takes the base; detected if empty."""
     base_said: str = "--base"
@@ -58,13 +60,14 @@ class LayerRequest(Struct, frozen=True, kw_only=True):
 
 
 class LayerBase(Struct, frozen=True, kw_only=True):
-    """The base of a layer, for messages: an image or the name of a layer (None: no base), and what sets it.
+    """The base of a layer, for messages: an image, or another layer's name (neither: no base), and what sets it.
 
     `by_default`: it is set only by the Dockerfile.
     """
 
     layer: str
-    base: ImageReference | str | None
+    base: ImageReference | None
+    base_layer: str = ""
     how: str
     by_default: bool = False
 

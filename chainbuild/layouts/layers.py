@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
@@ -20,12 +19,10 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
 from chainbuild.layouts.numbered_folder import BASE, ChainFolder
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepKind
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.parsing.args_files import read_args
-from chainbuild.references import ImageReference, Platform
-
-NOTHING: Final = "scratch"
-"""The base value of a layer without a base, for a layer that comes after others."""
+from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.step_id import StepId
 
 
 def read(request: LayerRequest) -> Layers:
@@ -86,9 +83,9 @@ class _Reader:
             if image in images:
                 text = f"the layers {images[image].name!r} and {layer.name!r} have the same image {layer.image}"
                 self._wrong(layer, text, "Change the image or tag of one of them.")
-            if isinstance(layer.base, str) and layer.base not in names:
-                later = any(other.name == layer.base for other in self.request.layers)
-                text = f"the base {layer.base!r} of the layer {layer.name!r} "
+            if layer.base_layer and layer.base_layer not in names:
+                later = any(other.name == layer.base_layer for other in self.request.layers)
+                text = f"the base {layer.base_layer!r} of the layer {layer.name!r} "
                 text += "is a later layer" if later else "is not a layer"
                 self._wrong(layer, text, "Use an image or an earlier layer.")
             names.setdefault(layer.name, layer)
@@ -147,10 +144,13 @@ class _Reader:
             platform=platform,
             base=_base_of(steps[0]),
             steps=tuple(steps),
-            result_tag=result_tag,
-            named=True,
-            local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else "",
-            repo=ImageReference(layer.image.registry, layer.image.repository),
+            publication=Publication(
+                platform=platform,
+                index_tag=layer.image.tag_or_latest,
+                home=steps[-1].repository,
+                repo=ImageReference(layer.image.registry, layer.image.repository),
+                local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else result_tag,
+            ),
         )
 
     def _base(self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], platform: Platform) -> _Base | None:
@@ -163,8 +163,8 @@ class _Reader:
             return None
         arg = layer.base_arg or base_image.arg
         given = next((item for item in args if item.name == arg), None)
-        stays = base_image.is_nothing and isinstance(layer.base, ImageReference) and str(layer.base) == NOTHING
-        if layer.base is not None and not stays:
+        stays = base_image.is_nothing and layer.base is not None and layer.base.is_scratch
+        if (layer.base is not None or layer.base_layer) and not stays:
             if given:
                 self._wrong(
                     layer, f"the arg {arg} sets the base, which is set already", f"Remove the arg {arg} or the base."
@@ -194,13 +194,12 @@ class _Reader:
                 line=base_image.line,
             )
             return None
-        if layer.base is None:
+        source: ImageReference | StepId | None = layer.base
+        if layer.base_layer:
+            below = self._last.get((layer.base_layer, platform.oci))
+            source = below.id if below else None
+        if source is None:
             return None
-        source: ImageReference | str = layer.base
-        if isinstance(layer.base, str):
-            if (layer.base, platform.oci) not in self._last:
-                return None
-            source = self._last[layer.base, platform.oci].id
         by = layer.base_said or "the layer before it"
         how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {base_image.reference} at {where}"
         image = ImageInput(
@@ -210,7 +209,8 @@ class _Reader:
             as_context=not arg,
             origin=f"{layer.path}:{layer.line}" if layer.path else by,
         )
-        return _Base(image=image, told=LayerBase(layer=layer.name, base=layer.base, how=how))
+        told = LayerBase(layer=layer.name, base=layer.base, base_layer=layer.base_layer, how=how)
+        return _Base(image=image, told=told)
 
     def _as_written(
         self,
@@ -273,7 +273,7 @@ class _Reader:
                 inputs.append(item)
                 taken.add(item.name)
         return Step(
-            id=f"{platform.name}/{layer.name}/{piece.name}",
+            id=StepId(platform.name, layer.name, piece.name),
             kind=StepKind.BUILD,
             name=piece.name,
             option=layer.name,
@@ -324,6 +324,6 @@ class _Reader:
         return tuple(values.values())
 
 
-def _base_of(first: Step) -> ImageReference | str:
+def _base_of(first: Step) -> ImageReference | StepId:
     """Return the base of a chain's first step, or `scratch` if it has no base."""
-    return first.image(first.parent).source if first.parent else "scratch"
+    return first.image(first.parent).source if first.parent else SCRATCH

@@ -18,10 +18,11 @@ from chainbuild.host.package_data import PROGRAM, minimize_program
 from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Secret, Step, StepKind
+from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Publication, Secret, Step, StepKind
 from chainbuild.parsing.args_files import read_args
 from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch, place_of
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 CHAINS_ARGS = frozenset({BASE, PRODUCTION, MINIMIZED})
@@ -79,7 +80,7 @@ class _Reader:
             if dockerfiles
         }
         for platform in request.platforms:
-            base: ImageReference | str = request.base
+            base: ImageReference | StepId = request.base
             below: tuple[Ask, ...] = ()
             for name, dockerfiles in options:
                 if not dockerfiles:
@@ -159,7 +160,7 @@ class _Reader:
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
-        self, option: str, dockerfiles: tuple[Numbered, ...], platform: Platform, base: ImageReference | str
+        self, option: str, dockerfiles: tuple[Numbered, ...], platform: Platform, base: ImageReference | StepId
     ) -> Chain:
         request = self.request
         folder = request.root / option
@@ -191,7 +192,6 @@ class _Reader:
             platform=platform,
             base=base,
             steps=tuple(steps),
-            result_tag=f"{request.tag}-{name}-{platform.name}",
         )
 
     def _with_stages(self, chain: Chain, folder: Path, files: StageFiles, below: tuple[Ask, ...]) -> Chain:
@@ -210,6 +210,7 @@ class _Reader:
         )
         if request.production.is_scratch:
             self.tree.problems.extend(packages_for_scratch(production))
+        names = self._publication(chain.option, platform)
         first = self._step(
             kind=StepKind.MINIMIZE,
             name="minimize",
@@ -235,7 +236,7 @@ class _Reader:
             context=files.production.path.parent,
             args=production,
             images=((PRODUCTION, request.production), (MINIMIZED, first.id), (BASE, last)),
-            tag=chain.result_tag,
+            tag=names.tag,
             parent=PRODUCTION,
             # The proof is a part of this step, so the images that it needs are inputs, too.
             also_reads=(proof_dockerfile(),),
@@ -245,7 +246,12 @@ class _Reader:
             platform=platform,
             target=files.production.target,
         )
-        return replace(chain, minimize=first, production=replace(second, handed=files.handed), asks=asks)
+        second = replace(second, handed=files.handed)
+        return replace(chain, minimize=first, production=second, asks=asks, publication=names)
+
+    def _publication(self, option: str, platform: Platform) -> Publication:
+        tag, home = f"{self.request.tag}-{option}", self.request.repository
+        return Publication(platform=platform, index_tag=tag, home=home, local_tag=f"{tag}-{platform.name}")
 
     def _with_build_args(self, args: tuple[BuildArg, ...], declared: Collection[str]) -> tuple[BuildArg, ...]:
         """Return the args of a file and those of the command line, which override them.
@@ -269,7 +275,7 @@ class _Reader:
         facts: Dockerfile,
         context: Path,
         args: tuple[BuildArg, ...],
-        images: tuple[tuple[str, ImageReference | str], ...],
+        images: tuple[tuple[str, ImageReference | StepId], ...],
         tag: str,
         contexts: tuple[tuple[str, str], ...] = (),
         parent: str = BASE,
@@ -282,7 +288,7 @@ class _Reader:
         self._check_tag(path if kind is StepKind.BUILD else request.root / option, option, tag)
         named = dict(contexts) | dict(request.build_contexts)
         return Step(
-            id=f"{platform.name}/{option}/{name}",
+            id=StepId(platform.name, option, name),
             kind=kind,
             name=name,
             option=option,
@@ -306,7 +312,7 @@ class _Reader:
     def _inputs(
         self,
         dockerfiles: Iterable[Dockerfile],
-        images: tuple[tuple[str, ImageReference | str], ...],
+        images: tuple[tuple[str, ImageReference | StepId], ...],
         args: tuple[BuildArg, ...],
         contexts: Mapping[str, str],
         platform: Platform,

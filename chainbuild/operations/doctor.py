@@ -19,6 +19,7 @@ from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
 from chainbuild.singularity.tool import PROGRAMS
+from chainbuild.step_id import StepId
 
 _FREE_NEEDED: Final = 5_000_000_000
 """Bytes: the images of a small chain, and the builder's cache of them."""
@@ -93,7 +94,7 @@ def _tiny_build(session: Session, platform: Platform, base: str, builder: str, h
         dockerfile.write_text(f"FROM {base}\n{run}COPY Dockerfile /made-by-doctor\n", encoding="utf-8")
         place = f"{session.chain}/chainbuild-doctor:{platform.architecture}{platform.variant}"
         spec = BuildSpec(
-            step=f"doctor/{platform.name}",
+            step=StepId.parse(f"doctor/{platform.name}"),
             dockerfile=dockerfile,
             shown="doctor's Dockerfile",
             context=scratch,

@@ -15,12 +15,12 @@ from chainbuild.images.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.images.tag_alias import adopt, published_as
 from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose, laid_out
 from chainbuild.layouts.image_types.selection import ALLOW, private_bases
-from chainbuild.model import StepId
 from chainbuild.planning.decisions import Decision
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.image_types import ImageTypesRequest
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 
@@ -126,7 +126,7 @@ def _parents(planned: PlannedRun, decision: Decision) -> Mapping[str, str]:
     return {
         image.name: record.key
         for image in decision.step.images
-        if isinstance(image.source, str) and (record := records[image.source])
+        if (parent := image.from_step) is not None and (record := records[parent])
     }
 
 
@@ -190,8 +190,8 @@ def _labelled_private(layout: ImageTypesLayout, planned: PlannedRun) -> list[Pro
     for step in layout.graph:
         image = layout.images[step.id]
         for parent in step.images:
-            if isinstance(parent.source, str):
-                private = tainted.get(parent.source, "")
+            if parent.from_step is not None:
+                private = tainted.get(parent.from_step, "")
             else:
                 config = planned.found[str(parent.source), parent.platform.oci].image.config
                 private = parent.name if config.label(VISIBILITY_LABEL) == PRIVATE else ""

@@ -14,17 +14,17 @@ from chainbuild.images.attachments import attached_report
 from chainbuild.images.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS
-from chainbuild.model import CHAIN_IMAGE, StepId
+from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
 from chainbuild.registry.contents import FileOrigin, origins
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor, Manifest
+from chainbuild.step_id import MINIMIZE, StepId
 
 BASE: Final = "base image"
 """Stands in place of a step for the files of the chain's base image."""
-_MINIMIZE: Final = "minimize"
 
 
 class Minimized(Struct, frozen=True, kw_only=True):
@@ -41,8 +41,8 @@ def minimized_of(records: RecordStore, image: RemoteImage) -> Minimized:
     Errors: `NotFoundInRegistryError` if the image is neither, or the chain registry has no report.
     """
     crumbs = trail_of(records, image)
-    option = crumbs[-1].step.rpartition("/")[0]
-    mine = [crumb for crumb in crumbs if crumb.step == f"{option}/{_MINIMIZE}"]
+    stage = crumbs[-1].step.sibling(MINIMIZE)
+    mine = [crumb for crumb in crumbs if crumb.step == stage]
     if not mine:
         raise NotFoundInRegistryError(
             f"{image.reference} is {crumbs[-1].step}, which comes before the minimize stage",
@@ -155,7 +155,7 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
                 raw = client.manifest(minimized.place.repository, record.image)
             except NotFoundInRegistryError:
                 return
-            yield record, Manifest.of(raw, where=record.step)
+            yield record, Manifest.of(raw, where=str(record.step))
 
 
 def _base_layers(record: Record, manifest: Manifest) -> int:
@@ -175,4 +175,4 @@ def _base_layers(record: Record, manifest: Manifest) -> int:
 
 def _name(step: StepId) -> str:
     """Return a step's name without its platform, which is that of the whole report."""
-    return step.partition("/")[2] or step
+    return step.in_option or str(step)

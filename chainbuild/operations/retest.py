@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
@@ -24,14 +23,13 @@ from chainbuild.images.inventory import Crumb, trail_of
 from chainbuild.images.resolver import ResolvedImage
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.layouts.test_files import VERDICT, read_image_test
-from chainbuild.model import Graph, Step, StepId, StepKind
+from chainbuild.model import Graph, Step, StepKind
 from chainbuild.proof.image_tests import run_image_test
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import PRODUCTION, StepId
 from chainbuild.values import replace
-
-_STAGE: Final = "production"
 
 
 class Retest(Struct, frozen=True, kw_only=True):
@@ -97,11 +95,11 @@ def _step(
     session: Session, resolved: ResolvedImage, platform: Platform, crumb: Crumb | None, test: Path | None
 ) -> Step:
     named, root = resolved.named, session.settings.root
-    _, option, name = crumb.step.split("/", 2) if crumb and crumb.step.count("/") >= 2 else ("", "", "")
+    option, name = (crumb.step.option, crumb.step.name) if crumb and crumb.step.option else ("", "")
     place = resolved.image.reference
     return Step(
-        id=crumb.step if crumb and test is None else f"{platform.name}/{named}",
-        kind=StepKind.PRODUCE if name == _STAGE else StepKind.BUILD,
+        id=crumb.step if crumb and test is None else StepId.parse(f"{platform.name}/{named}"),
+        kind=StepKind.PRODUCE if name == PRODUCTION else StepKind.BUILD,
         name=name,
         option=option,
         number=0,
@@ -115,7 +113,7 @@ def _step(
 
 
 def _own_test(root: Path, image: str, option: str, name: str) -> Path:
-    path = root / option / f"{name if name == _STAGE else name.partition('-')[2] or name}-test"
+    path = root / option / f"{name if name == PRODUCTION else name.partition('-')[2] or name}-test"
     if not path.is_file():
         raise WrongUseError(
             f"{image} is {option}/{name}, for which the tree has no test: no such file: {shown_path(path)}",

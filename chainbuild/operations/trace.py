@@ -18,7 +18,7 @@ from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.layouts.stage_files import proof_dockerfile
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.minimize.lists import ListWord
-from chainbuild.model import Chain, Graph, StepId
+from chainbuild.model import Chain, Graph
 from chainbuild.proof.switches import switches
 from chainbuild.proof.trace.args_lines import args_file, with_words
 from chainbuild.proof.trace.proof import IGNORE, line_for, notes_on
@@ -26,6 +26,7 @@ from chainbuild.proof.trace.report import MissingPath, TraceReport
 from chainbuild.proof.trace.runs import NotTraceableError, TraceTarget, trace
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import MINIMIZE, PRODUCTION, StepId
 
 SCHEMA = "chainbuild.traced/1"
 
@@ -136,14 +137,12 @@ def subject_of_image(session: Session, resolved: ResolvedImage, platform: Platfo
     has no production test for it.
     """
     step = trail_of(session.records, resolved.image)[-1].step
-    parts = step.split("/", 2)
-    option = parts[1] if len(parts) == 3 else ""
-    if parts[2:] != ["production"]:
+    if not step.option or step.name != PRODUCTION:
         raise WrongUseError(
             f"{resolved.named} is {step}, not the result of a chain",
             hint="Name the result of the chain (TAG-OPTION-PLATFORM).",
         )
-    folder = session.settings.root / option
+    folder = session.settings.root / step.option
     test = folder / "production-test"
     if not command and not test.is_file():
         raise WrongUseError(
@@ -165,7 +164,7 @@ def _chain_image(session: Session, result: RemoteImage, platform: Platform) -> R
     crumbs = trail_of(session.records, result)
     crumb = _before_minimize(crumbs)
     if crumb is None or crumb.record is None:
-        name = crumb.step if crumb else "the chain"
+        name = str(crumb.step) if crumb else "the chain"
         raise NotFoundInRegistryError(
             f"{session.chain} has no record of {name}, from which {result.reference} was made",
             hint="The record was deleted: build the option again.",
@@ -176,9 +175,9 @@ def _chain_image(session: Session, result: RemoteImage, platform: Platform) -> R
 
 
 def _before_minimize(crumbs: Sequence[Crumb]) -> Crumb | None:
-    option = crumbs[-1].step.rpartition("/")[0]
+    stage = crumbs[-1].step.sibling(MINIMIZE)
     for above, below in zip(crumbs[1:], crumbs, strict=False):
-        if above.step == f"{option}/minimize":
+        if above.step == stage:
             return below
     return None
 
@@ -257,7 +256,7 @@ def as_row(findings: Findings, *, written: bool) -> dict[str, Any]:
     subject = findings.subject
     (test,) = findings.report.tests
     return {
-        "step": subject.step,
+        "step": str(subject.step),
         "platform": subject.platform.name,
         "chain": str(subject.chain.reference),
         "image": str(subject.result.reference),

@@ -9,6 +9,7 @@ from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.layouts.stage_files import proof_dockerfile
 from chainbuild.proof.libraries import Report, look
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 
 
 def verify_image(session: Session, named: ImageReference, platform: Platform) -> Report:
@@ -28,7 +29,7 @@ def look_at(session: Session, resolved: ResolvedImage, platform: Platform) -> Re
     return look(
         session.driver,
         session.emit,
-        step=f"verify {resolved.named}",
+        step=StepId.parse(f"verify {resolved.named}"),
         platform=platform,
         image=resolved.pinned,
         config=resolved.image.config,

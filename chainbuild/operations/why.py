@@ -34,7 +34,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
         """Return the explanation as a JSON object."""
         last = self.decision.previous_record
         return {
-            "step": self.decision.step.id,
+            "step": str(self.decision.step.id),
             "action": self.decision.action,
             "reason": self.decision.reason,
             "key": self.decision.components.key if self.decision.components else None,
@@ -50,11 +50,13 @@ def steps_named(graph: Graph, name: str) -> tuple[Step, ...]:
 
     Errors: `WrongUseError`, with the nearest names.
     """
-    matching = tuple(step for step in graph if step.id == name or step.id.endswith(f"/{name}") or step.name == name)
+    matching = tuple(step for step in graph if f"/{step.id}".endswith(f"/{name}") or step.name == name)
     if not matching:
-        names = [step.id for step in graph] + [step.name for step in graph]
+        names = [str(step.id) for step in graph] + [step.name for step in graph]
         hint = perhaps_you_meant(name, names)
-        raise WrongUseError(f"no such step: {name!r}", hint=hint + "Steps: " + ", ".join(step.id for step in graph))
+        raise WrongUseError(
+            f"no such step: {name!r}", hint=hint + "Steps: " + ", ".join(str(step.id) for step in graph)
+        )
     return matching
 
 

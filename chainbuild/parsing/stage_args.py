@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from chainbuild.errors import Problem
 from chainbuild.minimize.lists import EVERYTHING, ListWord, as_list, words_in
-from chainbuild.model import Ask, BuildArg, Chain, Graph, Step, StepId
+from chainbuild.model import Ask, BuildArg, Chain, Graph, Step
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 PACKAGES: Final = "PRODUCTION_PACKAGES"

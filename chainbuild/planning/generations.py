@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from chainbuild.errors import ChainbuildError
-from chainbuild.model import Chain, Graph
+from chainbuild.model import Chain, Graph, published
 from chainbuild.planning.decisions import Plan
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
@@ -58,7 +58,12 @@ class Generations:
         plan = self._plan(platform)
         if isinstance(plan, str):
             return f"and it is unknown whether it was built from the same inputs: {plan}"
-        matching = [other for other in plan.graph.chains if other.index == chain.index and other.option == chain.option]
+        index = chain.publication.index if chain.publication else None
+        matching = [
+            other
+            for other, names in published(plan.graph.chains)
+            if names.index == index and other.option == chain.option
+        ]
         if not matching:
             return "and it is unknown whether it was built from the same inputs: the tree has no such chain for this platform"
         decision = next(other for other in plan.decisions if other.step.id == matching[-1].result.id)

@@ -15,9 +15,10 @@ from chainbuild.dockerfile.images import all_images
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.package_data import PROGRAM, shipped
 from chainbuild.layouts.stage_files import PRODUCTION, proof_dockerfile, uses_program
-from chainbuild.model import Ask, Chain, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.model import Ask, Chain, Graph, ImageInput, Step, StepKind
 from chainbuild.parsing.stage_args import args_for, merge, packages_for_scratch
 from chainbuild.references import Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 AsksOf = Callable[[Chain, ImageInput], tuple[Ask, ...]]
@@ -38,8 +39,8 @@ def with_inherited(graph: Graph, asks_of: AsksOf, *, build_platform: Platform) -
         base = _base(chain) if chain.result.id in needed else None
         if base is None:
             below: tuple[Ask, ...] = ()
-        elif isinstance(base.source, str):
-            below = results.get(base.source, ())
+        elif base.from_step is not None:
+            below = results.get(base.from_step, ())
         else:
             below = asks_of(chain, base)
         merged = merge(below, chain.stage_args, chain.option)
@@ -65,14 +66,14 @@ def _relevant_results(graph: Graph) -> frozenset[StepId]:
         base = _base(chain)
         if chain.minimize or any(step.id in below for step in chain.all_steps):
             results.add(chain.result.id)
-            if base is not None and isinstance(base.source, str):
-                below.add(base.source)
+            if base is not None and base.from_step is not None:
+                below.add(base.from_step)
     return frozenset(results)
 
 
 def _is_for_scratch(production: Step) -> bool:
-    sources = [image.source for image in production.images if image.name == PRODUCTION]
-    return any(not isinstance(source, str) and source.is_scratch for source in sources)
+    sources = [image.external for image in production.images if image.name == PRODUCTION]
+    return any(source is not None and source.is_scratch for source in sources)
 
 
 def _base(chain: Chain) -> ImageInput | None:

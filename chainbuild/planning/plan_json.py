@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from chainbuild.model import StepId
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.planning.decisions import Plan
+from chainbuild.step_id import StepId
 
 SCHEMA: Final = "chainbuild.plan/1"
 
@@ -21,7 +21,7 @@ def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
             "schema": SCHEMA,
             "steps": [
                 {
-                    "step": decision.step.id,
+                    "step": str(decision.step.id),
                     "platform": decision.step.platform.oci,
                     "option": decision.step.option,
                     "action": decision.action,
@@ -33,7 +33,7 @@ def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
                     "from": decision.source.repository if decision.source else None,
                     "warning": decision.warning or None,
                     "expected_seconds": decision.expected_seconds,
-                    "needs": list(decision.step.needs),
+                    "needs": [str(need) for need in decision.step.needs],
                     "arguments": [argument.as_json() for argument in arguments.get(decision.step.id, ())],
                     "command": list(commands.get(decision.step.id, ())) or None,
                 }

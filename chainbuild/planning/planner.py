@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.model import ChangeTolerance, Graph, Step, StepId
+from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 from chainbuild.text import plural
 from chainbuild.values import replace
 
@@ -95,17 +96,19 @@ class Planner:
         if step.id in self._pinned_steps:
             return None
         step_facts = {
-            image.name: steps[image.source]
+            image.name: steps[parent]
             for image in step.images
-            if isinstance(image.source, str) and image.source in steps
+            if (parent := image.from_step) is not None and parent in steps
         }
         return self._inputs.check(step, dict(self._external(step)) | step_facts)
 
     def images(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> dict[str, ImageFacts]:
         """Return the facts of all image inputs of a step, by name."""
-        return dict(self._external(step)) | {
-            image.name: steps[image.source] for image in step.images if isinstance(image.source, str)
-        }
+        facts = dict(self._external(step))
+        for image in step.images:
+            if (parent := image.from_step) is not None:
+                facts[image.name] = steps[parent]
+        return facts
 
     def plan_step(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
         """Return the decision for a step. `steps` has the facts of its parent steps."""
@@ -236,7 +239,7 @@ class Planner:
 
 def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTolerance) -> bool:
     """Return whether every difference is covered by the tolerance."""
-    outside = {image.name for image in step.images if isinstance(image.source, ImageReference)}
+    outside = {image.name for image in step.images if image.external is not None}
 
     def counted(components: Components) -> Components:
         images = {
@@ -263,7 +266,7 @@ def until(graph: Graph, number: int) -> Graph:
     chains = []
     for chain in graph.chains:
         steps = tuple(step for step in chain.steps if step.number <= number)
-        chains.append(replace(chain, steps=steps, minimize=None, production=None, named=False))
+        chains.append(replace(chain, steps=steps, minimize=None, production=None, publication=None))
     return replace(graph, chains=tuple(chains))
 
 
@@ -300,15 +303,13 @@ def make_plan(graph: Graph, planner: Planner) -> Plan:
 
 def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
     targets: dict[str, str] = {}
-    for chain in graph.chains:
-        if chain.has_names:
-            targets[str(chain.release)] = f"result of {chain.option} for {chain.platform}"
-    for chain in graph.chains:
-        if chain.has_names:
-            targets[str(chain.index)] = f"multi-platform index of {chain.option}"
-            targets |= {str(chain.home.with_tag(tag)): f"same as {chain.index}" for tag in chain.also}
-            for alias in chain.aliases:
-                targets[str(chain.home.with_tag(alias))] = f"fixed alias of {chain.index} as built by this run"
+    for chain, names in published(graph.chains):
+        targets[str(names.release)] = f"result of {chain.option} for {chain.platform}"
+    for chain, names in published(graph.chains):
+        targets[str(names.index)] = f"multi-platform index of {chain.option}"
+        targets |= {str(names.home.with_tag(tag)): f"same as {names.index}" for tag in names.also}
+        for alias in names.aliases:
+            targets[str(names.home.with_tag(alias))] = f"fixed alias of {names.index} as built by this run"
     return tuple(targets.items())
 
 
@@ -324,8 +325,8 @@ def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageF
     for image in step.images:
         if not change.startswith(f"{image.name} changed from "):
             continue
-        if isinstance(image.source, str):
-            return f"parent {image.source.rpartition('/')[2]} has different content"
+        if image.from_step is not None:
+            return f"parent {image.from_step.short_name} has different content"
         before = last.notes.get(digest_note(image.name), "")
         now = images[image.name].digest
         moved = f" from {_short(before)} to {_short(now)}" if before and now else ""

@@ -9,8 +9,9 @@ from chainbuild.dockerfile import Facts, ParentConfig, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.images.resolver import Found
-from chainbuild.model import Graph, ImageInput, Step, StepId
+from chainbuild.model import Graph, ImageInput, Step
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 _GIVEN = "chainbuild.invalid/"
@@ -52,8 +53,8 @@ def with_trigger_images(graph: Graph, found: Found, *, build_platform: Platform)
 
 
 def _triggers_of(image: ImageInput, found: Found, carried: Mapping[StepId, tuple[str, ...]]) -> tuple[str, ...]:
-    if isinstance(image.source, str):
-        return carried.get(image.source, ())
+    if image.from_step is not None:
+        return carried.get(image.from_step, ())
     resolved = found.get((str(image.source), image.platform.oci))
     return resolved.image.config.on_build if resolved else ()
 

@@ -10,20 +10,31 @@ from msgspec import Struct, field
 from chainbuild.model import BuildArg
 from chainbuild.references import ImageReference
 from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
 
 
 class LayerEntry(Struct, frozen=True, kw_only=True):
-    """A layer of the file. `image` may lack a tag; `base` is an image or the name of an earlier layer (None: not set)."""
+    """A layer of the file. `image` may lack a tag; its base is the image `base` or the earlier layer `base_layer`, if set."""
 
     name: str
     folder: Path
     image: ImageReference
-    base: ImageReference | str | None = None
+    base: ImageReference | None = None
+    base_layer: str = ""
     base_arg: str = ""
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
     tests: bool = True
     line: int = 0
+
+    @property
+    def sets_base(self) -> bool:
+        """True if the file sets the layer's base."""
+        return self.base is not None or bool(self.base_layer)
+
+    def after(self, below: LayerEntry | None) -> LayerEntry:
+        """Return the layer with its base: the layer `below` unless the file sets one."""
+        return self if self.sets_base or below is None else replace(self, base_layer=below.name)
 
 
 class ScienceEntry(Struct, frozen=True, kw_only=True):
@@ -43,9 +54,9 @@ class Project(Struct, frozen=True, kw_only=True):
     platforms: tuple[str, ...] = ()
     repo: str | None = None
     tag: str | None = None
-    base: ImageReference | str | None = None
-    """An image, or the name of a layer."""
-    production: ImageReference | str | None = None
+    base: str | None = None
+    """The full name of an image, or the name of a layer."""
+    production: str | None = None
     options: tuple[str, ...] = ()
     layers: tuple[LayerEntry, ...] = ()
     science: ScienceEntry | None = None

@@ -218,11 +218,12 @@ class _Reader(ContentReader):
 
     # Options, layers, science -----------------------------------------------------------------------------------------
 
-    def _image_or_layer(self, layers: Mapping[str, LayerEntry], *place: str | int) -> ImageReference | str | None:
+    def _image_or_layer(self, layers: Mapping[str, LayerEntry], *place: str | int) -> str | None:
         text: str | None = self._value(*place)
-        if not text:
-            return None
-        return text if text in layers else self.parsed(ImageReference.parse, text, *place)
+        if not text or text in layers:
+            return text or None
+        image = self.parsed(ImageReference.parse, text, *place)
+        return str(image) if image else None
 
     def _options(self, layers: Mapping[str, LayerEntry]) -> tuple[str, ...]:
         names: list[str] = []
@@ -258,7 +259,7 @@ class _Reader(ContentReader):
         place = ("layers", index)
         folder = self._folder(*place, "folder")
         image = self.parsed(ImageReference.parse, entry["image"], *place, "image") if entry.get("image") else None
-        base = self._layer_base(index, earlier)
+        base, base_layer = self._layer_base(index, earlier)
         build_args = self._build_args(*place, "build-args")
         context = self._folder(*place, "context")
         if image and image.digest:
@@ -270,6 +271,7 @@ class _Reader(ContentReader):
             folder=folder,
             image=image,
             base=base,
+            base_layer=base_layer,
             base_arg=entry.get("base-arg", ""),
             build_args=build_args,
             context=context,
@@ -277,11 +279,11 @@ class _Reader(ContentReader):
             line=self.content.line(*place),
         )
 
-    def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> ImageReference | str | None:
-        """Return an earlier layer by its name or image, else an image. Report the name of a later layer."""
-        text: str | None = self._value("layers", index, "base")
+    def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> tuple[ImageReference | None, str]:
+        """Return the image that is a layer's base, or the name of the earlier layer. Report the name of a later layer."""
+        text: str = self._value("layers", index, "base") or ""
         if not text or text in earlier:
-            return text
+            return None, text
         later = [other for place, other in self._items("layers") if place >= index]
         names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
         if text in names:
@@ -290,8 +292,8 @@ class _Reader(ContentReader):
                 f"base: layer {text!r} is not defined before this layer",
                 "Set an earlier layer or an image.",
             )
-            return None
-        return self.parsed(ImageReference.parse, text, "layers", index, "base")
+            return None, ""
+        return self.parsed(ImageReference.parse, text, "layers", index, "base"), ""
 
     def _science(self) -> ScienceEntry | None:
         if self._value("science") is None:

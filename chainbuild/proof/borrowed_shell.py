@@ -14,8 +14,8 @@ from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.events import Emit
 from chainbuild.minimize.scripts import interpreters_of
-from chainbuild.model import StepId
 from chainbuild.references import Platform
+from chainbuild.step_id import StepId
 
 BUSYBOX: Final = "busybox"
 # Names of POSIX shells, which busybox can replace. bash and zsh have more features.

@@ -17,10 +17,10 @@ from chainbuild.errors import ChainbuildError, NotProvenError
 from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, proof_path
-from chainbuild.model import StepId
 from chainbuild.proof.configuration import Configuration, read_configuration, settings_of
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 from chainbuild.text import plural
 from chainbuild.values import replace

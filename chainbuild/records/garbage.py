@@ -26,6 +26,7 @@ from chainbuild.registry.artifacts import referrers, subject_of
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import MINIMIZE, PRODUCTION
 from chainbuild.values import replace
 
 BUILT_AS: Final = "built as"
@@ -312,9 +313,9 @@ def _by_option(
 
 def _run_of(tag: str, record: Record, *, is_index: bool) -> tuple[str, str]:
     """Return the option and the TAG that a readable tag was made from; the TAG is empty if chainbuild did not set it."""
-    platform, option, name = (*record.step.split("/", 2), "", "")[:3]
+    platform, option, name = record.step.platform, record.step.option, record.step.name
     suffix = {
-        "production": f"-{option}" if is_index else f"-{option}-{platform}",
-        "minimize": f"-{option}-minimized-{platform}",
+        PRODUCTION: f"-{option}" if is_index else f"-{option}-{platform}",
+        MINIMIZE: f"-{option}-minimized-{platform}",
     }.get(name, f"-{option}-{name}-{platform}")
-    return option, tag.removesuffix(suffix) if name and tag.endswith(suffix) else ""
+    return option, tag.removesuffix(suffix) if option and name and tag.endswith(suffix) else ""

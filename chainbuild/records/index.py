@@ -35,7 +35,7 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
-from chainbuild.model import Chain, StepId
+from chainbuild.model import Chain
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.records.tags import image_tag, index_tag
@@ -43,6 +43,7 @@ from chainbuild.references import ChainRegistry, Digest, ImageReference
 from chainbuild.registry.artifacts import put_artifact, read_artifact
 from chainbuild.registry.images import put_tag
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 from chainbuild.values import replace
@@ -268,8 +269,9 @@ class RecordIndex:
 
 def clear_index(registries: Registries, repository: ImageReference, step: StepId, keyring: KeyRing) -> None:
     """Empty the user's own index of a step's chain."""
-    platform, option = step.split("/")[:2]
-    place = _place(repository, keyring.signing_key.public.id, option, platform)
+    if not step.option:  # records of other images, which are in no chain
+        return
+    place = _place(repository, keyring.signing_key.public.id, step.option, step.platform)
     _write(registries, place, [], keyring)
 
 
@@ -292,7 +294,7 @@ def _write(
 
 
 def _documents(records: Iterable[Record]) -> list[dict[str, object]]:
-    return [document_of(record) for record in sorted(records, key=lambda record: record.step)]
+    return [document_of(record) for record in sorted(records, key=lambda record: str(record.step))]
 
 
 def document_of(record: Record) -> dict[str, object]:

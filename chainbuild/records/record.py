@@ -14,6 +14,7 @@ from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest
 from chainbuild.registry.images import RemoteImage
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
@@ -37,7 +38,7 @@ class Record(Struct, frozen=True, kw_only=True):
     """
 
     key: str
-    step: str
+    step: StepId
     family: str
     image: Digest
     identity: str
@@ -61,7 +62,7 @@ class Record(Struct, frozen=True, kw_only=True):
         image: RemoteImage,
         components: Components,
         *,
-        step: str,
+        step: StepId,
         family: str,
         built_at: float,
         seconds: float = 0.0,
@@ -85,6 +86,7 @@ class Record(Struct, frozen=True, kw_only=True):
     def as_json(self) -> dict[str, Any]:
         """Return the record's document."""
         changed = {
+            "step": str(self.step),
             "image": str(self.image),
             "seconds": round(self.seconds, 3),
             "built_at": round(self.built_at, 3),
@@ -121,7 +123,11 @@ class Record(Struct, frozen=True, kw_only=True):
         try:
             if missing := _REQUIRED.difference(document):
                 raise KeyError(min(missing))
-            values = {"image": Digest(document["image"]), "warnings": WarningList.read(document.get("warnings"))}
+            values = {
+                "step": StepId.parse(document["step"]),
+                "image": Digest(document["image"]),
+                "warnings": WarningList.read(document.get("warnings")),
+            }
             return convert({**document, **values, "components": components}, cls)
         except (KeyError, TypeError, AttributeError, WrongUseError) as error:
             raise ValueError(f"not a record: {error!r}") from error

@@ -28,6 +28,7 @@ from chainbuild.registry.artifacts import copy_attached, put_artifact, read_arti
 from chainbuild.registry.images import RemoteImage, copy_image, read_config
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from chainbuild.trust.envelope import MEDIA_TYPE, Envelope, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 
@@ -196,10 +197,11 @@ class RecordStore:
             self._put(repository.with_tag(name), envelope, repository)
         self._put(self.chain.records.with_tag(record.key), envelope, repository)
 
-    def vouch(self, repository: ImageReference, image: RemoteImage, step: str) -> None:
-        """Sign for an image that no step built; `step` tells its origin, such as `bootstrap debian:bookworm-slim`."""
+    def vouch(self, repository: ImageReference, image: RemoteImage, origin: str) -> None:
+        """Sign for an image that no step built; `origin` is such as `bootstrap debian:bookworm-slim`."""
         components = Components(dockerfile="", platform=image.config.platform.oci, facts={"image": str(image.digest)})
-        record = Record.of_image(image, components, step=step, family=step, built_at=time.time())
+        step = StepId.parse(origin)
+        record = Record.of_image(image, components, step=step, family=origin, built_at=time.time())
         envelope = self.keyring.sign(record.payload, PAYLOAD_TYPE)
         self._put(repository.with_tag(image_record_tag(image.digest)), envelope, repository)
 

@@ -27,6 +27,7 @@ from chainbuild.records.tags import is_key
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import copy_attached, read_artifact
 from chainbuild.registry.images import copy_image
+from chainbuild.step_id import StepId
 
 _AT_ONCE: Final = 8
 
@@ -69,7 +70,7 @@ def copy_records(
             continue
         why = source.misfit(source_repository, record)
         if why:
-            result.refused[record.step] = why
+            result.refused[str(record.step)] = why
             continue
         if not dry_run:
             tell(f"{relative}: {record.step} ({record.image.short})")
@@ -128,7 +129,7 @@ def adopt_unsigned(
         if not why and not dry_run and records.read(repository, record.key) is None:
             newest = records.last(repository, record.family).record
             records.write(repository, record, newest=newest is None or newest.built_at <= record.built_at)
-        yield record.step, why
+        yield str(record.step), why
 
 
 def read_unsigned(raw: bytes) -> Record:
@@ -138,8 +139,10 @@ def read_unsigned(raw: bytes) -> Record:
         if document["schema"] != _SCHEMA:
             raise ValueError(f"schema {document['schema']!r}")
         components = Components.from_json({"remotes": {}, **document["components"]})
-        platform, option, name = document["step"].split("/", 2)
-        family = f"{option}-{name}-{platform}"
+        step = StepId.parse(document["step"])
+        if not step.option:
+            raise ValueError(f"step {str(step)!r}")
+        family = f"{step.option}-{step.name}-{step.platform}"
         return Record.read({**document, "key": components.key, "family": family}, components)
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a record: {error!r}") from error
@@ -152,7 +155,7 @@ def _objection(record: Record) -> str:
         return "its Dockerfile downloads content that its key did not cover"
     if any(not text.startswith("sha256:") for text in components.contexts.values()):
         return "it has a remote context that its key did not cover"
-    dockerfile = parse(components.dockerfile.encode("utf-8", "surrogateescape"), record.step)
+    dockerfile = parse(components.dockerfile.encode("utf-8", "surrogateescape"), str(record.step))
     stages = {normal_context_name(stage.name) for stage in dockerfile.stages if stage.name}
     inputs = {normal_context_name(name) for name in components.images}
     if stages & inputs:

@@ -170,7 +170,7 @@ def tests_of(look: ImageState) -> dict[str, tuple[str, ...]]:
     """Return the results of the proofs and tests of the image's steps by platform, lowest step first."""
     return {
         platform.name: tuple(
-            f"{crumb.step.partition('/')[2]} {proof}: {_HEX.sub(_shorter, escaped(value))}"
+            f"{crumb.step.in_option} {proof}: {_HEX.sub(_shorter, escaped(value))}"
             for crumb in trail
             if crumb.record
             for proof, value in sorted(crumb.record.verdicts.items())
@@ -186,7 +186,7 @@ def _shorter(match: re.Match[str]) -> str:
 def errors_of(look: ImageState) -> tuple[str, ...]:
     """Return the reasons why the image cannot be released: failed tests."""
     return tuple(
-        f"{platform}: the {proof} of {crumb.step.partition('/')[2]} failed"
+        f"{platform}: the {proof} of {crumb.step.in_option} failed"
         for platform, trail in look.trails.items()
         for crumb in trail
         if crumb.record

@@ -18,10 +18,11 @@ from chainbuild.ci import circleci, github, gitlab
 from chainbuild.ci.jobs import JobSplit, make_jobs
 from chainbuild.ci.pipeline import Pipeline, Runner, Vendor
 from chainbuild.errors import WrongUseError
-from chainbuild.model import Graph, StepId
+from chainbuild.model import Graph
 from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
 from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, parse_duration
 
 VENDORS: Final[Mapping[str, Vendor]] = {

@@ -14,7 +14,7 @@ from chainbuild.events import Emit, Event, Message
 from chainbuild.execution.session import Session, environment
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, layer_name
-from chainbuild.model import Graph
+from chainbuild.model import Graph, published
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     parse_platforms,
@@ -111,22 +111,23 @@ def parse_image_name(text: str) -> ImageReference:
 
 def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
     """Report the resolved base of each layer, and warn if a local image with a similar name is not used."""
-    own = {str(chain.repo) for chain in graph.chains if chain.repo}
+    own = {str(names.repo) for _, names in published(graph.chains) if names.repo}
     names = local_names() + registry_names(session) if any(item.by_default for item in standings) else ()
     for standing in standings:
         base = _resolved(session, standing, graph)
         emit(Message(text=f"base of {standing.layer}: {base} ({standing.how})"))
-        if standing.by_default and isinstance(standing.base, ImageReference):
+        if standing.by_default and standing.base is not None:
             for text in _overlooked(standing, standing.base, names, own):
                 emit(Message(level="warning", text=text))
 
 
 def _resolved(session: Session, standing: LayerBase, graph: Graph) -> str:
+    if standing.base_layer:
+        every = (names for chain, names in published(graph.chains) if chain.option == standing.base_layer)
+        made = next((names for names in every if names.repo), None)
+        return f"layer {standing.base_layer}" + (f", {made.repo}:{made.index_tag}" if made else "")
     if standing.base is None:
         return "none"
-    if isinstance(standing.base, str):
-        made = next((chain for chain in graph.chains if chain.option == standing.base and chain.repo), None)
-        return f"layer {standing.base}" + (f", {made.repo}:{made.index_tag}" if made else "")
     events: list[Event] = []
     # The run reports an image that is missing or found elsewhere. Only the note about a local image is passed on.
     with suppress(ChainbuildError):

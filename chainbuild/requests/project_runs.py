@@ -15,7 +15,7 @@ from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step, StepId
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     parse_platforms,
@@ -35,6 +35,7 @@ from chainbuild.requests.build import (
     session_settings,
 )
 from chainbuild.requests.layer import LayerRun
+from chainbuild.step_id import StepId
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
@@ -171,14 +172,14 @@ class _Merger:
         graph = self._options(options, args)
         if self.collector.problems:
             raise WrongUseError(self.collector.problems)
-        joined = join([*(layers.graph.chains if layers else ()), *(graph.chains if graph else ())])
+        graphs = [item for item in (layers.graph if layers else None, graph) if item]
+        joined = join(chain for item in graphs for chain in item.chains)
         if not joined:
             raise WrongUseError(
                 f"{self.project.shown} has neither options nor layers",
                 hint="To build science layers, run chainbuild science build.",
             )
-        repo = graph.repo if graph else joined[0].repo or joined[0].result.repository
-        whole = self._restricted(Graph(repo=repo, chains=joined))
+        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined))
         first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
             request=BuildRequest(
@@ -233,11 +234,12 @@ class _Merger:
             return ()
         by_name = {layer.name: layer for layer in self._stacked()}
         kept = [by_name[requested.name]]
-        while isinstance(kept[0].base, str) and kept[0].base in by_name:
-            below = by_name[kept[0].base]
+        while kept[0].base_layer in by_name:
+            below = by_name[kept[0].base_layer]
             if self.typed.alone:
                 image = self._layer(below, (below,)).image
-                return (replace(requested, base=self.settings.chain.place(image).with_tag(image.tag_or_latest)),)
+                base = self.settings.chain.place(image).with_tag(image.tag_or_latest)
+                return (replace(requested, base=base, base_layer=""),)
             kept.insert(0, below)
         return tuple(kept)
 
@@ -245,8 +247,7 @@ class _Merger:
         """Return the layers with their bases; the default base is the layer before."""
         stacked: list[LayerEntry] = []
         for layer in self.project.layers:
-            base = layer.base or (stacked[-1].name if stacked else None)
-            stacked.append(replace(layer, base=base))
+            stacked.append(layer.after(stacked[-1] if stacked else None))
         return stacked
 
     def _restricted(self, graph: Graph) -> Graph:
@@ -306,17 +307,16 @@ class _Merger:
 
     def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> LayerFolder:
         before = entries.index(entry) - 1
-        base = entry.base if entry.base is not None else entries[before].name if before >= 0 else None
+        base = entry.after(entries[before] if before >= 0 else None)
         tag = entry.image.tag or self.words.tag or "latest"
         return LayerFolder(
             name=entry.name,
             folder=entry.folder,
             image=entry.image if entry.image.tag else entry.image.with_tag(tag),
-            base=base,
+            base=base.base,
+            base_layer=base.base_layer,
             base_arg=entry.base_arg,
-            base_said=f"base: in {self.project.shown}"
-            if entry in self.project.layers and entry.base is not None
-            else "",
+            base_said=f"base: in {self.project.shown}" if entry in self.project.layers and entry.sets_base else "",
             build_args=entry.build_args,
             context=entry.context,
             tests=entry.tests,
@@ -373,15 +373,14 @@ def join(chains: Iterable[Chain]) -> tuple[Chain, ...]:
             chain, lambda step: replace(step, images=tuple(_from_here(image, made) for image in step.images))
         )
         joined.append(item)
-        if item.repo is not None and item.named:
-            made[item.repo.name, item.index_tag, item.platform.oci] = item.result.id
+        if (names := item.publication) and names.repo is not None:
+            made[names.repo.name, names.index_tag, item.platform.oci] = item.result.id
     return tuple(joined)
 
 
 def _from_here(image: ImageInput, made: Mapping[tuple[str, str, str], StepId]) -> ImageInput:
-    if isinstance(image.source, str) or image.source.digest:
-        return image
-    current = made.get((image.source.name, image.source.tag_or_latest, image.platform.oci))
+    named = image.external
+    current = made.get((named.name, named.tag_or_latest, image.platform.oci)) if named and not named.digest else None
     return replace(image, source=current) if current else image
 
 

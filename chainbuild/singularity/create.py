@@ -23,12 +23,13 @@ from chainbuild.singularity.layout import BlobStore, write_layout
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.space import WorkFolders, check_space, needs
 from chainbuild.singularity.tool import Conversion, Tool, find_on_path, words_of
+from chainbuild.step_id import StepId
 
 IMAGE_LABEL: Final = "io.github.chainbuild.image"
 DIGEST_LABEL: Final = "io.github.chainbuild.digest"
 _CACHE_FOLDER: Final = "chainbuild"
 
-LogPath = Callable[[str], Path | None]
+LogPath = Callable[[StepId], Path | None]
 
 
 class PlannedSif(Struct, frozen=True, kw_only=True):
@@ -44,10 +45,10 @@ class PlannedSif(Struct, frozen=True, kw_only=True):
 
 
 class SifOutcome(Struct, frozen=True, kw_only=True):
-    """The SIF files that exist now, in order, and the failures by step name."""
+    """The SIF files that exist now, in order, and the failures by id."""
 
     made: tuple[Sif, ...]
-    failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
+    failures: Mapping[StepId, ChainbuildError] = field(default_factory=dict)
 
 
 def plan_sifs(shelf: Collection, wanted: Sequence[RequestedSif], *, refresh: bool = False) -> tuple[PlannedSif, ...]:
@@ -81,8 +82,8 @@ def create_sifs(
     # Before the run is announced. Layers that several images share count once.
     check_space(needs(layer_sizes(todo), places, shelf.folder))
     session.emit(events.RunStarted(steps=tuple(_announced(item, shelf) for item in planned), log_folder=log_folder))
-    failures: dict[str, ChainbuildError] = {}
-    made: dict[str, Sif] = {}
+    failures: dict[StepId, ChainbuildError] = {}
+    made: dict[StepId, Sif] = {}
     for item in planned:
         if item.there:
             made[item.wanted.step] = item.there
@@ -259,7 +260,7 @@ def _announced(item: PlannedSif, shelf: Collection) -> events.PlannedStep:
     )
 
 
-def _reused(sif: Sif, shelf: Collection, step: str) -> events.StepReused:
+def _reused(sif: Sif, shelf: Collection, step: StepId) -> events.StepReused:
     return events.StepReused(step=step, image=str(shelf.path(sif.name)), digest=str(sif.digest), size=sif.size)
 
 

@@ -30,6 +30,7 @@ from chainbuild.images.resolver import find_all
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import resolve
 from chainbuild.singularity.tool import Conversion, TellLine, build_words, run_tool
+from chainbuild.step_id import StepId
 
 REPOSITORY: Final = "chainbuild/singularity-helper"
 LABEL: Final = "io.github.chainbuild.singularity"
@@ -67,7 +68,7 @@ def _build(session: Session, place: ImageReference, own: Platform) -> None:
     inputs, _ = named_images(singularity_dockerfile(), given=(), args={}, platform=own, build_platform=own)
     bases = find_all(session.finder(), inputs)
     spec = BuildSpec(
-        step=f"{own.name}/singularity/helper",
+        step=StepId(own.name, "singularity", "helper"),
         dockerfile=dockerfile,
         shown=f"utilities/{dockerfile.name}",
         context=dockerfile.parent,

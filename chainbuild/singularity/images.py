@@ -26,6 +26,7 @@ from chainbuild.records.garbage import is_readable
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of
 from chainbuild.singularity.names import SifName, is_glob, matches, short_name, sif_name, split_words
+from chainbuild.step_id import StepId
 
 # Continue elsewhere on these errors, and report them only if no place has the image. Some registries require a login for
 # unknown names.
@@ -41,9 +42,9 @@ class RequestedSif(Struct, frozen=True, kw_only=True):
     image: RemoteImage
 
     @property
-    def step(self) -> str:
-        """The name of the step in a run."""
-        return f"{self.platform.name}/{self.name}"
+    def step(self) -> StepId:
+        """The id of the conversion in a run."""
+        return StepId.parse(f"{self.platform.name}/{self.name}")
 
 
 def find_images(session: Session, words: Sequence[str], platforms: Sequence[Platform] = ()) -> tuple[RequestedSif, ...]:

@@ -12,6 +12,7 @@ from chainbuild import events
 from chainbuild.errors import ChainbuildError, NotReadyError
 from chainbuild.singularity.collection import Collection, Sif, sha256_of
 from chainbuild.singularity.places.destination import Destination
+from chainbuild.step_id import StepId
 
 State = Literal["published", "differs", "not published"]
 
@@ -30,9 +31,9 @@ class Compared(Struct, frozen=True, kw_only=True):
         return "published" if self.checksum == self.sif.sha256 else "differs"
 
     @property
-    def step(self) -> str:
-        """The name of the step in a run."""
-        return f"singularity/{self.sif.file}"
+    def step(self) -> StepId:
+        """The id of the upload in a run."""
+        return StepId.parse(f"singularity/{self.sif.file}")
 
 
 def compare(place: Destination, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
@@ -42,10 +43,10 @@ def compare(place: Destination, sifs: Sequence[Sif]) -> tuple[Compared, ...]:
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """The uploaded files, and the failures by step name."""
+    """The uploaded files, and the failures by id."""
 
     uploaded: tuple[Sif, ...]
-    failures: Mapping[str, ChainbuildError] = field(default_factory=dict)
+    failures: Mapping[StepId, ChainbuildError] = field(default_factory=dict)
 
 
 def publish(place: Destination, shelf: Collection, compared: Sequence[Compared], emit: events.Emit) -> Published:
@@ -53,7 +54,7 @@ def publish(place: Destination, shelf: Collection, compared: Sequence[Compared],
     started = time.monotonic()
     emit(events.RunStarted(steps=tuple(_announced(item) for item in compared)))
     uploaded: list[Sif] = []
-    failures: dict[str, ChainbuildError] = {}
+    failures: dict[StepId, ChainbuildError] = {}
     for item in compared:
         if item.state == "published":
             emit(

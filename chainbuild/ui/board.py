@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from chainbuild import events
 from chainbuild.builder.progress import LogTail
+from chainbuild.step_id import StepId
 from chainbuild.text import past
 
 State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
@@ -17,7 +18,7 @@ State = Literal["waiting", "running", "done", "reused", "failed", "skipped"]
 class Row(Struct, kw_only=True):
     """A step and its current state. Times are seconds or seconds since the epoch; sizes are bytes."""
 
-    step: str
+    step: StepId
     action: str = ""
     reason: str = ""
     expected: float | None = None
@@ -41,16 +42,16 @@ class Row(Struct, kw_only=True):
     @property
     def group(self) -> str:
         """`platform/option`, the heading of the step's group."""
-        return self.step.rpartition("/")[0]
+        return self.step.group
 
     @property
     def name(self) -> str:
         """`NN-descriptor`, or the name of the stage."""
-        return self.step.rpartition("/")[2]
+        return self.step.short_name
 
     @property
     def platform(self) -> str:
-        return self.step.partition("/")[0]
+        return self.step.platform
 
     @property
     def done_word(self) -> str:
@@ -84,14 +85,14 @@ class Row(Struct, kw_only=True):
 class Board(Struct, kw_only=True):
     """All steps of a run, in plan order. Not thread-safe: the view locks it."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[StepId, Row] = field(default_factory=dict)
     started_at: float = 0.0
     log_folder: Path | None = None
     finished: events.RunFinished | None = None
-    warnings: dict[str, events.StepWarnings] = field(default_factory=dict)
+    warnings: dict[StepId, events.StepWarnings] = field(default_factory=dict)
     """The latest warnings of each step that has any."""
 
-    def row(self, step: str) -> Row:
+    def row(self, step: StepId) -> Row:
         """Return the row of a step, adding one if the plan did not announce the step."""
         if step not in self.rows:
             self.rows[step] = Row(step=step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chainbuild import events
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import SHOWN
 from chainbuild.text import duration, escaped, going_on, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
@@ -67,9 +68,9 @@ def log_line(event: events.LogLine, row: Row) -> Line:
     return (*prefix(event.step), Span(f"{elapsed} │ ", "dim"), Span(visible(event.text)))
 
 
-def prefix(step: str) -> Line:
+def prefix(step: StepId) -> Line:
     """Return the prefix of a step's lines: `[amd64/stock/20-openblas] `."""
-    return (Span(f"[{escaped(step)}] ", "dim"),)
+    return (Span(f"[{escaped(str(step))}] ", "dim"),)
 
 
 def _indented(texts: Iterable[str]) -> list[Line]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.layouts.image_types.roots import shown
-from chainbuild.model import StepId
 from chainbuild.planning.decisions import Plan
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
@@ -137,7 +137,7 @@ def _destinations(request: ImageTypesRequest, layout: ImageTypesLayout) -> list[
     for chain in layout.graph.chains:
         image = layout.images[chain.last.id]
         target = request.places.target(image)
-        if chain.named and target:
+        if chain.publication and target:
             for tag in image.tags:
                 rows[f"{image.name}:{tag}"] = f"{image.name}:{tag}", image.source.visibility, str(target.with_tag(tag))
     return list(rows.values())

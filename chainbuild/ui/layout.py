@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from chainbuild.step_id import StepId
 from chainbuild.text import cells, clip, duration, escaped, going_on, plural, size, visible
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.summary import STATE_STYLES
@@ -84,7 +85,7 @@ class _Painter(Struct, frozen=True, kw_only=True):
     width: int
     names: int
     frame: Frame
-    painted: dict[str, list[Line]] = field(default_factory=dict)
+    painted: dict[StepId, list[Line]] = field(default_factory=dict)
     """The laid-out rows of this frame by step: each is computed once, although several detail levels are tried."""
 
     def cut(self, text: str, room: int) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.styles import Style
 from chainbuild.ui.tables import Column, table
@@ -28,7 +29,7 @@ class PlanRow(Struct, frozen=True, kw_only=True):
     `inherited` are the arguments that other options requested; `arguments` are all requested arguments of a stage.
     """
 
-    step: str
+    step: StepId
     action: str
     reason: str
     image: str
@@ -46,15 +47,14 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
     shown: list[Sequence[Span] | None] = []
     group = None
     for row in rows:
-        head, _, name = row.step.rpartition("/")
-        if head != group:
-            group = head
-            shown.append((Span(escaped(head) or "steps", "bold"),))
+        if row.step.group != group:
+            group = row.step.group
+            shown.append((Span(escaped(group) or "steps", "bold"),))
         takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
         style = _ACTION_STYLES.get(row.action, "busy")
         shown.append(
             (
-                Span(f"  {escaped(name)}"),
+                Span(f"  {escaped(row.step.short_name)}"),
                 Span(row.action, style),
                 Span(takes),
                 Span(escaped(row.reason)),
@@ -105,7 +105,7 @@ def _total(rows: Sequence[PlanRow]) -> list[Line]:
         if row.expected_seconds is None:
             unknown += 1
             continue
-        platform = row.step.partition("/")[0]
+        platform = row.step.platform
         per_platform[platform] = per_platform.get(platform, 0.0) + row.expected_seconds
     lines: list[Line] = [(Span(", ".join(f"{action} {count}" for action, count in counts.items()), "bold"),)]
     if set(counts) == {"reuse"}:

@@ -12,6 +12,7 @@ from chainbuild.images.inventory import Crumb
 from chainbuild.operations.why import Explanation
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, moment, size
 from chainbuild.ui.styles import Style
 from chainbuild.ui.terminal import Line, Span, Terminal
@@ -121,13 +122,13 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
     ]
     steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:
-        lines += [(), (Span(escaped(crumb.step), "bold"),), f"  key         {crumb.key}"]
+        lines += [(), (Span(escaped(str(crumb.step)), "bold"),), f"  key         {crumb.key}"]
         missing = crumb.refusal or "the record is no longer in the chain registry"
         lines += _facts(crumb, crumb.record, steps) if crumb.record else [f"  {escaped(missing)}"]
     out.write(lines)
 
 
-def _facts(crumb: Crumb, record: Record, steps: Mapping[str, str]) -> list[Line | str]:
+def _facts(crumb: Crumb, record: Record, steps: Mapping[str, StepId]) -> list[Line | str]:
     notes = record.notes
     commit = notes.get("commit", "")
     if commit and notes.get("dirty") == "yes":
@@ -166,7 +167,7 @@ def trail_as_json(image: RemoteImage, crumbs: Sequence[Crumb]) -> str:
         "size": image.size,
         "trail": [
             {
-                "step": crumb.step,
+                "step": str(crumb.step),
                 "key": crumb.key,
                 "record": crumb.record.as_json() if crumb.record else None,
                 "signer": crumb.signer or None,

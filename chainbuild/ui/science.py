@@ -7,9 +7,10 @@ from typing import Final
 
 from chainbuild.layouts.science.graph import FILES_OPTION, ScienceLayout
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
-from chainbuild.model import Chain, StepId
+from chainbuild.model import Chain
 from chainbuild.operations.science import Orphan
 from chainbuild.planning.decisions import Decision, Plan
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, escaped, plural
 from chainbuild.ui.plans import command_line
 from chainbuild.ui.tables import Column, table
@@ -46,15 +47,15 @@ def show_science_plan(
     files = [chain for chain in layout.graph.chains if chain.option == FILES_OPTION]
     several = len({chain.platform.oci for chain in layout.graph.chains}) > 1
     rows: list[Sequence[Span] | None] = [(Span("final images", "bold"),)]
-    rows += _rows(finals, decided, verbosity, several=several)
+    rows += _rows(finals, layout, decided, verbosity, several=several)
     if verbosity >= INTERMEDIATE:
         rows += [
             (Span("science layers, in build order", "bold"),),
-            *_rows(layers, decided, verbosity, several=several),
+            *_rows(layers, layout, decided, verbosity, several=several),
         ]
     if files and verbosity >= INTERMEDIATE:
         heading = Span("compat layers that are built once and added to final layers", "bold")
-        rows += [(heading,), *_rows(files, decided, verbosity, several=several)]
+        rows += [(heading,), *_rows(files, layout, decided, verbosity, several=several)]
     out.write([*table(_COLUMNS, rows, out.width), ()])
     if verbosity >= MERGED:
         _show_merged(finals, layout, decided, out)
@@ -65,7 +66,12 @@ def show_science_plan(
 
 
 def _rows(
-    chains: Sequence[Chain], decided: Mapping[StepId, Decision], verbosity: int, *, several: bool
+    chains: Sequence[Chain],
+    layout: ScienceLayout,
+    decided: Mapping[StepId, Decision],
+    verbosity: int,
+    *,
+    several: bool,
 ) -> list[Sequence[Span] | None]:
     rows: list[Sequence[Span] | None] = []
     left_out = 0
@@ -76,7 +82,7 @@ def _rows(
             continue
         seconds = decision.expected_seconds
         takes = "" if decision.cached_record or seconds is None else f"~{duration(seconds)}"
-        name = _name(chain) + (f" ({chain.platform})" if several else "")
+        name = _name(chain, layout) + (f" ({chain.platform})" if several else "")
         style = "good" if decision.cached_record else "busy"
         rows.append(
             (
@@ -86,15 +92,15 @@ def _rows(
                 Span(escaped(decision.reason)),
             )
         )
-        if verbosity >= INTERMEDIATE and chain.named:
-            rows += [(Span(f"    and :{alias} (never moves)", "dim"),) for alias in chain.aliases]
+        if verbosity >= INTERMEDIATE and chain.publication:
+            rows += [(Span(f"    and :{alias} (never moves)", "dim"),) for alias in chain.publication.aliases]
     if left_out:
         rows.append((Span(f"  {plural(left_out, 'image')} unchanged", "dim"),))
     return rows or [(Span("  none", "dim"),)]
 
 
-def _name(chain: Chain) -> str:
-    return str(chain.repo.with_tag(chain.index_tag)) if chain.repo else chain.last.id
+def _name(chain: Chain, layout: ScienceLayout) -> str:
+    return layout.images.get(chain.last.id) or str(chain.last.id)
 
 
 def _show_merged(
@@ -106,7 +112,7 @@ def _show_merged(
         if decided[chain.last.id].cached_record or text in shown:
             continue
         shown.add(text)
-        out.write([(Span(f"Dockerfile of {_name(chain)}", "bold"),)])
+        out.write([(Span(f"Dockerfile of {_name(chain, layout)}", "bold"),)])
         out.write([(Span(f"  {escaped(line)}"),) for line in text.splitlines()])
         out.write([()])
 

@@ -113,7 +113,7 @@ def summed_warnings(board: Board) -> list[Line]:
     total = sum(event.total for event in board.warnings.values())
     lines: list[Line] = [(Span(plural(total, "warning"), "warn"),)]
     for event in board.warnings.values():
-        lines.append((Span(f"  {escaped(event.step)}"),))
+        lines.append((Span(f"  {escaped(str(event.step))}"),))
         lines += [(Span("    "), *line) for line in warning_lines(event)]
     return lines
 

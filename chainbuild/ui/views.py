@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from chainbuild import events
+from chainbuild.step_id import StepId
 from chainbuild.text import duration, going_on, visible
 from chainbuild.ui.board import Board
 from chainbuild.ui.event_lines import happening, log_line, prefix
@@ -95,8 +96,8 @@ class PlainView(_BoardView):
 
     def __init__(self, out: Terminal, err: Terminal, *, verbosity: int = 0, clock: Clock = time.time) -> None:
         super().__init__(out, err, verbosity=verbosity, clock=clock)
-        self._last_line_at: dict[str, float] = {}
-        self._reported: set[tuple[str, str]] = set()
+        self._last_line_at: dict[StepId, float] = {}
+        self._reported: set[tuple[StepId, str]] = set()
         self._end = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -106,7 +107,7 @@ class PlainView(_BoardView):
             if isinstance(event, events.StepStarted):
                 self._start_heart()
             lines = self._lines(event)
-            if lines and (step := getattr(event, "step", "")):
+            if lines and (step := getattr(event, "step", None)) is not None:
                 self._last_line_at[step] = self._clock()
             if lines:
                 self.err.write(lines)

@@ -25,6 +25,7 @@ from chainbuild.model import BuildArg, ImageInput, Step, StepKind
 from chainbuild.planning.decisions import ImageFacts
 from chainbuild.planning.inputs import InputReader
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 HERE: Final = Platform.of_this_machine()
@@ -448,7 +449,7 @@ def image_inputs(case: Case, images: Mapping[str, str]) -> tuple[ImageInput, ...
 def step_of(case: Case, folder: Path, images: Mapping[str, str]) -> Step:
     """Return the step for a case on disk."""
     return Step(
-        id="x",
+        id=StepId("amd64", "o", "x"),
         kind=StepKind.BUILD,
         name="x",
         option="o",

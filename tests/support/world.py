@@ -44,6 +44,7 @@ from chainbuild.references import ChainRegistry, Digest, ImageReference, Platfor
 from chainbuild.registry.images import resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeHost, FakeRegistry
 from tests.support.keys import record_store
 
@@ -92,7 +93,7 @@ class FakeDriver:
     registries: Registries
     fake: FakeRegistry
     orders: list[BuildSpec] = field(default_factory=list)
-    fails: dict[str, BaseException] = field(default_factory=dict)
+    fails: dict[StepId, BaseException] = field(default_factory=dict)
     during: Callable[[BuildSpec], None] = lambda _: None
     proof: Mapping[str, Any] = field(default_factory=lambda: dict(GOOD_PROOF))
     content: Callable[[BuildSpec], str] | None = None
@@ -100,7 +101,7 @@ class FakeDriver:
     encoding: str = "utf-8"
     has_report: bool = True
     """True if the `report` target of the minimize stage has a report."""
-    fails_tests: dict[str, BaseException] = field(default_factory=dict)
+    fails_tests: dict[StepId, BaseException] = field(default_factory=dict)
     """The steps whose tests fail, with the error that the builder raises."""
     texts: list[str] = field(default_factory=list)
     """The Dockerfiles with which tests were run."""
@@ -108,23 +109,23 @@ class FakeDriver:
     """The bill of materials that a proof also produces."""
     trace: Mapping[str, Any] = field(default_factory=dict)
     """The report of traced tests; by default all passed and nothing is missing."""
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: dict[StepId, dict[str, Any]] = field(default_factory=dict)
     """Additional config of the images of steps, by step id."""
     stopped: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def built(self) -> list[str]:
+    def built(self) -> list[StepId]:
         """The built steps, in order of start."""
         return [spec.step for spec in self.orders if spec.export is None and spec.image]
 
     @property
-    def traced(self) -> list[str]:
+    def traced(self) -> list[StepId]:
         """The steps whose images were traced, in order."""
         return [spec.step for spec in self.orders if spec.dockerfile.name == TRACE]
 
     @property
-    def tested(self) -> list[str]:
+    def tested(self) -> list[StepId]:
         """The steps whose tests were run, in order."""
         return [spec.step for spec in self.tests]
 
@@ -392,11 +393,11 @@ class World:
         self.fake.log.clear()
 
     @property
-    def reused(self) -> list[str]:
+    def reused(self) -> list[StepId]:
         return [event.step for event in self.events if isinstance(event, StepReused)]
 
     @property
-    def skipped(self) -> dict[str, str]:
+    def skipped(self) -> dict[StepId, str]:
         return {event.step: event.reason for event in self.events if isinstance(event, StepSkipped)}
 
     def tags(self, host: FakeHost | None = None) -> dict[str, str]:
@@ -414,7 +415,7 @@ class World:
         return contents
 
 
-def failed(step: str) -> BuildFailedError:
+def failed(step: StepId) -> BuildFailedError:
     return BuildFailedError(f"{step}: RUN make exited with code 2", where="10-Dockerfile-base:3")
 
 

@@ -12,8 +12,8 @@ import typer
 from chainbuild.cli import flags
 
 if TYPE_CHECKING:
-    from chainbuild.model import StepId
     from chainbuild.requests.build import BuildRequest
+    from chainbuild.step_id import StepId
 
 
 class VendorName(StrEnum):

@@ -28,18 +28,18 @@ from chainbuild.model import (
     Graph,
     ImageInput,
     PostBuildLabel,
+    Publication,
     Secret,
     Step,
-    StepId,
     StepKind,
 )
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 OPTION: Final = "types"
 LABEL: Final = "org.casa-distro.image"
 """The label with the id of an image."""
-_NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
 class Purpose(StrEnum):
@@ -120,7 +120,7 @@ class _Writer:
         if self._problems:
             raise WrongUseError(self._problems)
         publishes = self._wanted.purpose is Purpose.PUBLISH
-        graph = Graph(repo=_NOTHING, chains=tuple(chains), together=publishes, exact=publishes)
+        graph = Graph(repo=SCRATCH, chains=tuple(chains), together=publishes, exact=publishes)
         return ImageTypesLayout(graph=graph, tolerance=tolerances, images=images)
 
     def _names(self) -> frozenset[str]:
@@ -165,17 +165,21 @@ class _Writer:
     def _chain(self, image: Image, platform: Platform) -> Chain:
         step = self._step(image, platform)
         asked, publishes = self._asked(image.id, platform), self._wanted.purpose is Purpose.PUBLISH
-        current = platform.same_as(self._wanted.build_platform)
+        local_tag = image.tag if platform.same_as(self._wanted.build_platform) else step.tag
+        names = Publication(
+            platform=platform,
+            index_tag=image.tag,
+            home=step.repository,
+            repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
+            also=image.aliases,
+            local_tag=local_tag if asked else None,
+        )
         return Chain(
             option=OPTION,
             platform=platform,
-            base=next((item.source for item in step.images if item.name == step.parent), _NOTHING),
+            base=next((item.source for item in step.images if item.name == step.parent), SCRATCH),
             steps=(step,),
-            result_tag=step.tag,
-            named=asked or not publishes,
-            repo=(self._places.target(image) if publishes else None) or ImageReference.parse(image.name),
-            also=image.aliases,
-            local_tag=None if not asked else image.tag if current else "",
+            publication=names if asked or not publishes else None,
         )
 
     def _step(self, image: Image, platform: Platform) -> Step:
@@ -187,7 +191,7 @@ class _Writer:
             self._problems.append(image.problem(f"{tag!r} is too long for a tag", hint, "tags"))
         check_secrets(image, platform, self._problems)
         step = Step(
-            id=f"{platform.name}/{OPTION}/{image.id}",
+            id=StepId(platform.name, OPTION, image.id),
             kind=StepKind.BUILD,
             name=f"{image.name.replace('/', '-')}-{image.tag}",
             option=OPTION,
@@ -242,12 +246,13 @@ class _Writer:
         other = self._catalogue.images[read.image]
         place = self._places.chain.place(ImageReference.parse(other.name))
         requested = read.wanted
-        if read.fixed and isinstance(requested.source, ImageReference) and requested.source.digest:
-            published = any(requested.source.registry == registry.host for registry in self._places.all)
-            return requested if published else replace(requested, source=place.with_digest(requested.source.digest))
+        named = requested.external
+        if read.fixed and named is not None and named.digest:
+            published = any(named.registry == registry.host for registry in self._places.all)
+            return requested if published else replace(requested, source=place.with_digest(named.digest))
         if not self._wanted.dependencies and not self._asked(read.image, requested.platform):
             return replace(requested, source=place.with_tag(other.tag))
-        return replace(requested, source=f"{self._spelled(requested.platform).name}/{OPTION}/{other.id}")
+        return replace(requested, source=StepId(self._spelled(requested.platform).name, OPTION, other.id))
 
 
 def _declares(image: Image, name: str) -> bool:

@@ -174,8 +174,8 @@ class _Reader:
         return tuple(reads.values())
 
     def _read(self, image: Image, wanted: ImageInput, below: frozenset[str]) -> Read:
-        reference = wanted.source
-        if not isinstance(reference, ImageReference):
+        reference = wanted.external
+        if reference is None:
             return Read(wanted=wanted)
         result = self._meant(wanted, reference, below)
         if result is None:

@@ -181,4 +181,4 @@ def private_bases(
 
 def _is_private(requested: ImageInput, places: PublishTargets) -> bool:
     """Return whether an input is an outside image in the private registry."""
-    return isinstance(requested.source, ImageReference) and lies_in(requested.source, places.private)
+    return requested.external is not None and lies_in(requested.external, places.private)

@@ -175,7 +175,7 @@ class Reader:
         return self._read[key]
 
     def _named(self, wanted: ImageInput) -> LayerName | None:
-        return parts_of(wanted.source) if isinstance(wanted.source, ImageReference) else None
+        return parts_of(wanted.external) if wanted.external is not None else None
 
     def _classified(self, wanted: ImageInput) -> LayerImage | OldVersion | Problem:
         named = self._named(wanted)
@@ -220,13 +220,11 @@ class Reader:
 
     def _rebased(self, wanted: ImageInput) -> ImageInput:
         """Return the image of the same layer in REPO, so that a test repository never uses production's images."""
-        named = self._named(wanted)
-        if named is None or not isinstance(wanted.source, ImageReference):
+        named, image = self._named(wanted), wanted.external
+        if named is None or image is None:
             return wanted
         place = self._released
-        source = ImageReference(
-            place.registry, f"{place.repository}/{SCI}/{named.name}", wanted.source.tag, wanted.source.digest
-        )
+        source = ImageReference(place.registry, f"{place.repository}/{SCI}/{named.name}", image.tag, image.digest)
         return replace(wanted, source=source)
 
 

@@ -18,14 +18,14 @@ from chainbuild.layouts.science.layer_graph import LayerSelection
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, SCIENCE, TEST, CompatLayer, Described, State
 from chainbuild.layouts.science.tree import ScienceRepositories, ScienceTree, merged_name
 from chainbuild.layouts.test_files import read_image_test
-from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Step, StepId, StepKind
-from chainbuild.references import ImageReference, Platform
+from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, PostBuildLabel, Publication, Step, StepKind
+from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
 LABEL: Final = "org.sciserver"
 FILES_OPTION: Final = "files"
 """The option name of chains that build compat layers on scratch, once for all final images."""
-_NOTHING: Final = ImageReference("docker.io", "library/scratch")
 
 
 class ScienceLayout(Struct, frozen=True, kw_only=True):
@@ -35,6 +35,8 @@ class ScienceLayout(Struct, frozen=True, kw_only=True):
     tolerance: Mapping[StepId, ChangeTolerance]
     merged: Mapping[StepId, MergedDockerfile]
     """The merged Dockerfile of each compat step."""
+    images: Mapping[StepId, str]
+    """The name of each layer's image, whether it is published or only built for other layers."""
 
 
 @contextmanager
@@ -70,6 +72,7 @@ class _Writer:
         self._state = state
         self._scratch = scratch
         self._merged: dict[StepId, MergedDockerfile] = {}
+        self._images: dict[StepId, str] = {}
         self._lenient: dict[StepId, ChangeTolerance] = {}
         self._problems: list[Problem] = []
         self._made: set[StepId] = set()
@@ -98,12 +101,13 @@ class _Writer:
             graph=Graph(repo=self._place.repo, chains=tuple(chains), together=True),
             tolerance=self._lenient,
             merged=self._merged,
+            images=self._images,
         )
 
     @staticmethod
     def _steps_over(chain: Chain) -> bool:
         """Return whether a layer is based on a layer of another platform."""
-        return any(need.partition("/")[0] != chain.platform.name for need in chain.last.needs)
+        return any(need.platform != chain.platform.name for need in chain.last.needs)
 
     def _wanted(self, releases: list[str]) -> frozenset[str]:
         finals = self._tree.layer_graph.finals
@@ -158,9 +162,9 @@ class _Writer:
         )
         selected = layer.target in self._selection.targets and any(item.same_as(platform) for item in self._platforms)
         self._be_lenient(step.id, ignored=layer.folder in self._selection.ignored, selected=selected)
-        chain = self._chain(step, bases, platform, f"{SCI}/{layer.target}", layer.version.text)
-        label = f"{LABEL}.{SCIENCE}.{layer.target}.version"
-        return replace(chain, named=selected, alias_label=label, local_tag=None)
+        names = self._publication(step, platform, f"{SCI}/{layer.target}", layer.version.text)
+        names = replace(names, alias_label=f"{LABEL}.{SCIENCE}.{layer.target}.version")
+        return _chain(step, bases, names if selected else None)
 
     def _compat(self, release: str, platform: Platform) -> Iterator[Chain]:
         image, _, version = release.rpartition(":")
@@ -199,9 +203,9 @@ class _Writer:
         self._merged[step.id] = merged
         ignored = any(layer.folder in self._selection.ignored for layer in layers)
         self._be_lenient(step.id, ignored=ignored, selected=True)
-        chain = self._chain(step, bases, platform, f"{REL}/{image}", version)
-        local = version if len(self._platforms) == 1 else chain.result_tag
-        yield replace(chain, named=True, alias_label=f"{LABEL}.{COMPAT}.version", local_tag=local)
+        names = self._publication(step, platform, f"{REL}/{image}", version)
+        local_tag = version if len(self._platforms) == 1 else names.tag
+        yield _chain(step, bases, replace(names, alias_label=f"{LABEL}.{COMPAT}.version", local_tag=local_tag))
 
     def _folder(self, layers: tuple[CompatLayer, ...]) -> Path:
         """Return the folder of a compat layer's merged files; create it on first use."""
@@ -235,7 +239,7 @@ class _Writer:
         self._be_lenient(
             step.id, ignored=any(layer.folder in self._selection.ignored for layer in layers), selected=True
         )
-        return Chain(option=FILES_OPTION, platform=platform, base=_NOTHING, steps=(step,))
+        return Chain(option=FILES_OPTION, platform=platform, base=SCRATCH, steps=(step,))
 
     def _step(
         self,
@@ -256,7 +260,7 @@ class _Writer:
             hint = "Shorten the name or the version: a tag has at most 128 characters."
             self._problems.append(Problem(path=where, message=f"{tag!r} is too long for a tag", hint=hint))
         return Step(
-            id=f"{platform.name}/{option}/{name}",
+            id=StepId(platform.name, option, name),
             kind=StepKind.BUILD,
             name=name,
             option=option,
@@ -285,23 +289,22 @@ class _Writer:
     def _input(self, base: LayerImage) -> ImageInput:
         if not base.built_here:
             return base.wanted
-        return replace(base.wanted, source=f"{self._spelled(base.wanted.platform).name}/{SCIENCE}/{base.target}")
+        return replace(base.wanted, source=StepId(self._spelled(base.wanted.platform).name, SCIENCE, base.target))
 
     def _spelled(self, platform: Platform) -> Platform:
         """Return the platform as the user spells it if the run includes it."""
         return next((item for item in self._platforms if item.same_as(platform)), platform)
 
-    def _chain(self, step: Step, bases: LayerImages, platform: Platform, path: str, version: str) -> Chain:
-        home, repo = self._place.home, self._place.repo
+    def _publication(self, step: Step, platform: Platform, path: str, version: str) -> Publication:
+        home = self._place.home
+        repo = ImageReference.parse(f"{self._place.repo.familiar_name}/{path}")
+        self._images[step.id] = f"{repo}:{version}"
         clean = self._state is not None and not self._state.dirty
-        return Chain(
-            option=step.option,
+        return Publication(
             platform=platform,
-            base=next((image.source for image in step.images if image.name == bases.parent), _NOTHING),
-            steps=(step,),
-            result_tag=f"{version}-{platform.name}",
-            repo=ImageReference.parse(f"{repo.familiar_name}/{path}"),
-            released_to=ImageReference(home.registry, f"{home.repository}/{path}"),
+            index_tag=version,
+            home=ImageReference(home.registry, f"{home.repository}/{path}"),
+            repo=repo,
             aliases=(self._name(version),) if clean else (),
         )
 
@@ -318,6 +321,16 @@ class _Writer:
             self._lenient[step] = ChangeTolerance(own=True, outside=True, flag="--ignore")
         elif not selected:
             self._lenient[step] = ChangeTolerance(outside=True, flag="not selected")
+
+
+def _chain(step: Step, bases: LayerImages, publication: Publication | None) -> Chain:
+    return Chain(
+        option=step.option,
+        platform=step.platform,
+        base=next((image.source for image in step.images if image.name == bases.parent), SCRATCH),
+        steps=(step,),
+        publication=publication,
+    )
 
 
 def _moved(bases: LayerImages, platform: Platform) -> LayerImages:

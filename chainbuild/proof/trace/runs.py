@@ -25,10 +25,10 @@ from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, shipped
 from chainbuild.layouts.test_files import TIME_LIMIT, ImageTest
 from chainbuild.minimize.scripts import interpreters_of
-from chainbuild.model import StepId
 from chainbuild.proof.trace.report import TraceReport, read_trace_report
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
+from chainbuild.step_id import StepId
 
 SLOWER: Final = 2
 """The factor by which a test's time limit grows under strace."""

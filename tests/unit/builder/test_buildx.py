@@ -18,12 +18,13 @@ from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
 from chainbuild.model import Secret
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, THREE_STEPS, World
 from tests.unit.builder.test_progress import ERROR, log, vertex
 
 ORDER = BuildSpec(
-    step="amd64/stock/10-base",
+    step=StepId.parse("amd64/stock/10-base"),
     dockerfile=Path("/tree/stock/10-Dockerfile-base"),
     shown="stock/10-Dockerfile-base",
     context=Path("/tree"),
@@ -150,17 +151,17 @@ def test_step_becomes_an_order(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.write(THREE_STEPS)
     world.run()
-    step = world.graph().by_id["amd64/stock/20-blas"]
+    step = world.graph().by_id[StepId.parse("amd64/stock/20-blas")]
     spec = build_spec_for(
         step, {"BASE_IMAGE": "localhost:5000/a@sha256:1"}, image="x:y", extra={"CPU": "no", "MORE": "1"}
     )
     assert dict(spec.args) == {"CPU": "HASWELL", "MORE": "1", "BASE_IMAGE": "localhost:5000/a@sha256:1"}
     assert (spec.platform, spec.image, spec.target) == (AMD64, "x:y", None)
     assert spec.compression[0] == "zstd"
-    production = world.graph().by_id["amd64/stock/production"]
+    production = world.graph().by_id[StepId.parse("amd64/stock/production")]
     pinned = {image.name: f"localhost:5000/{place}@sha256:1" for place, image in enumerate(production.images)}
     assert build_spec_for(production, pinned).compression[0] == "gzip"
-    minimize = world.graph().by_id["amd64/stock/minimize"]
+    minimize = world.graph().by_id[StepId.parse("amd64/stock/minimize")]
     assert stage_args(minimize, {"LD_LIBRARY_PATH": "/x", "PATH": "", "HOME": "/"}) == {"LIBRARY_PATH": "/x"}
     assert stage_args(minimize, {}, "app") == {"IMAGE_USER": "app"}
     assert stage_args(step, {}, "app") == {}

@@ -13,6 +13,7 @@ import pytest
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.errors import BuildFailedError
 from chainbuild.execution.outcome import RunOutcome
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, STEP, World
 
 TREE = {
@@ -26,7 +27,7 @@ TREE = {
     "utilities/unread": "nobody takes it",
     "utilities/.dockerignore": "*.md\n",
 }
-PRODUCTION = "amd64/stock/production"
+PRODUCTION = StepId.parse("amd64/stock/production")
 
 
 def packed(*names: str) -> bytes:
@@ -72,7 +73,7 @@ def run(world: World, minimized: bytes | None) -> tuple[Sent, RunOutcome]:
     world.driver.during = sent.look
     empty = packed().decode("latin-1")
     layer = packed_file("minimized.tar.gz", minimized).decode("latin-1") if minimized is not None else empty
-    world.driver.content = lambda spec: layer if spec.step.endswith("minimize") else empty
+    world.driver.content = lambda spec: layer if spec.step.name == "minimize" else empty
     world.driver.encoding = "latin-1"
     return sent, world.run()
 

@@ -16,6 +16,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.model import ImageInput, Step, StepKind
 from chainbuild.planning.trigger_images import with_trigger_images
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, World
 
@@ -34,7 +35,7 @@ def spec(folder: Path, text: str, images: tuple[ImageInput, ...] | None = None) 
     path.write_text(text)
     base = ImageInput(name="BASE_IMAGE", source=ImageReference.parse("debian"), platform=AMD64)
     step = Step(
-        id="amd64/o/10-x",
+        id=StepId.parse("amd64/o/10-x"),
         kind=StepKind.BUILD,
         name="10-x",
         option="o",
@@ -133,7 +134,7 @@ def test_order_follows_words_that_moved_to_other_lines(tmp_path: Path) -> None:
 
 
 def test_base_put_in_the_place_of_a_name_counts_for_every_platform(tmp_path: Path) -> None:
-    images = (ImageInput(name="x", source="amd64/o/base", platform=AMD64, as_context=True),)
+    images = (ImageInput(name="x", source=StepId.parse("amd64/o/base"), platform=AMD64, as_context=True),)
     made = spec(tmp_path, "FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a b c", images=images)
     assert [pin.reference for pin in made.pins] == [f"{PINNED}1"] * 2
 
@@ -142,7 +143,7 @@ def test_name_on_two_platforms_is_two_images_of_the_key(world: World) -> None:
     text = "ARG BASE_IMAGE\nFROM --platform=linux/arm64 fat:1 AS a\nFROM fat:1 AS b\nFROM ${BASE_IMAGE}\n"
     world.write({"stock/10-Dockerfile-base": f"{text}COPY --from=a x y\nCOPY --from=b x z\n"})
     graph = world.graph((AMD64,))
-    step = graph.by_id["amd64/stock/10-base"]
+    step = graph.by_id[StepId.parse("amd64/stock/10-base")]
     planner = world.planner(graph, world.found(graph))
     images = planner.images(step, {})
     names = {"fat:1", "fat:1 for linux/arm64", "BASE_IMAGE"}
@@ -157,7 +158,7 @@ def test_name_on_two_platforms_is_two_images_of_the_key(world: World) -> None:
 def test_trigger_of_a_parent_that_reads_an_unknown_image_is_a_problem(world: World) -> None:
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x\n"})
     graph = world.graph((AMD64,))
-    step = graph.by_id["amd64/stock/10-base"]
+    step = graph.by_id[StepId.parse("amd64/stock/10-base")]
     planner = world.planner(graph, world.found(graph))
     images = planner.images(step, {})
     images["BASE_IMAGE"] = replace(images["BASE_IMAGE"], on_build=("COPY --from=tools:1 /x /x",))
@@ -176,7 +177,7 @@ def triggered(world: World, *triggers: str, dockerfile: str = "ARG BASE_IMAGE\nF
     base = found[key]
     config = replace(base.image.config, on_build=triggers)
     found[key] = replace(base, image=replace(base.image, config=config))
-    return with_trigger_images(graph, found, build_platform=AMD64).by_id["amd64/stock/10-base"]
+    return with_trigger_images(graph, found, build_platform=AMD64).by_id[StepId.parse("amd64/stock/10-base")]
 
 
 def test_trigger_of_a_base_image_adds_the_image_that_it_reads(world: World) -> None:
@@ -217,9 +218,9 @@ def test_trigger_of_a_step_counts_for_the_step_after_it(world: World) -> None:
     graph = world.graph((AMD64,))
     more = with_trigger_images(graph, world.found(graph), build_platform=AMD64)
     added = {step.id: [image.name for image in step.images if image.by_trigger] for step in more}
-    assert added["amd64/stock/20-next"] == ["debian:bookworm-slim"]
-    assert not added["amd64/stock/10-base"]
-    assert not added["amd64/stock/30-last"]
+    assert added[StepId.parse("amd64/stock/20-next")] == ["debian:bookworm-slim"]
+    assert not added[StepId.parse("amd64/stock/10-base")]
+    assert not added[StepId.parse("amd64/stock/30-last")]
 
 
 def test_graph_without_triggers_stays_the_same_object(world: World) -> None:

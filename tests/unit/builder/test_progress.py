@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chainbuild.builder.progress import TAIL_LINES, Failure, JsonStream, Progress
 from chainbuild.events import Event, LogLine, Message, StepProgress
+from chainbuild.step_id import StepId
 
 RUN = "[2/3] RUN make"
 
@@ -30,7 +31,7 @@ def log(data: str | bytes, digest: str = "sha256:1", stream: int = 1) -> dict[st
 
 def fed(*parts: dict[str, Any] | str, indent: int | None = None) -> tuple[list[Event], Failure]:
     events: list[Event] = []
-    progress = Progress("amd64/stock/10-base", events.append)
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append)
     for part in parts:
         text = part if isinstance(part, str) else json.dumps(part, indent=indent)
         for line in text.split("\n"):
@@ -64,7 +65,7 @@ def test_half_lines_of_two_instructions_are_not_mixed() -> None:
 
 def test_last_unfinished_line_is_emitted_at_the_end() -> None:
     events: list[Event] = []
-    progress = Progress("s", events.append)
+    progress = Progress(StepId.parse("s"), events.append)
     progress.feed(json.dumps(vertex()))
     progress.feed(json.dumps(log("no end")))
     assert lines(events) == []

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from chainbuild.model import Chain, Graph, ImageInput, Step, StepId, StepKind
+from chainbuild.model import Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 
 REPO = ImageReference.parse("team/atom")
 PLACE = ImageReference.parse("ghcr.io/robots/team/atom")
@@ -33,7 +34,7 @@ def _chain(
 ) -> Chain:
     def step(kind: StepKind, name: str, number: int, tag: str, *needs: ImageReference | StepId) -> Step:
         return Step(
-            id=f"{platform.name}/{option}/{name}",
+            id=StepId.parse(f"{platform.name}/{option}/{name}"),
             kind=kind,
             name=name,
             option=option,
@@ -59,7 +60,7 @@ def _chain(
         steps=tuple(steps),
         minimize=minimize if stages else None,
         production=production if stages else None,
-        result_tag=f"v1-{option}-{platform.name}",
+        publication=Publication(platform=platform, index_tag=f"v1-{option}", home=PLACE),
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chainbuild.ci.jobs import JobGraph, JobKind, JobSplit, cut, make_jobs, recorded_seconds
 from chainbuild.model import Graph
 from chainbuild.references import Platform
+from chainbuild.step_id import StepId
 from tests.support.world import THREE_STEPS, World
 from tests.unit.ci.graphs import PLATFORMS, graph_of, graphs
 
@@ -79,7 +80,7 @@ stock-amd64: amd64 on BASE after stock-amd64-until-20
 
 def test_notes_list_unknown_and_oversized_steps():
     graph = graph_of([AMD64], {"stock": [10, 20]})
-    jobs = make_jobs(graph, runner_of, JobSplit(most=3600, seconds={"amd64/stock/20-s1": 7200.0}))
+    jobs = make_jobs(graph, runner_of, JobSplit(most=3600, seconds={StepId.parse("amd64/stock/20-s1"): 7200.0}))
     assert [job.until for job in jobs.jobs] == [10, 20, None]
     assert jobs.notes == (
         (

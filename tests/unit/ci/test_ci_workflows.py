@@ -25,6 +25,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.requests.ci import VENDORS, CiWords, read_pipeline
+from chainbuild.step_id import StepId
 from tests.unit.ci.graphs import graph_of, graphs
 
 SCHEMAS = {"github": "github-workflows", "gitlab": "gitlab-ci", "circleci": "circle-ci"}
@@ -74,7 +75,7 @@ def words(**changed: Any) -> CiWords:
     return CiWords(**typed | changed)
 
 
-def hours(request) -> dict[str, float]:
+def hours(request) -> dict[StepId, float]:
     """Return a duration of two hours for every step of `stock` except its stages."""
     return {step.id: 7200.0 for step in request.graph if step.kind == "build" and step.option == "stock"}
 

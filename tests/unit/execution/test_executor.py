@@ -19,12 +19,17 @@ from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import platforms_of, resolve
 from chainbuild.registry.transport import HttpRequest
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer
 from tests.support.keys import store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, THREE_STEPS, World, failed
 
-BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
-MINIMIZE, PRODUCTION = "amd64/stock/minimize", "amd64/stock/production"
+BASE, BLAS, VENV = (
+    StepId.parse("amd64/stock/10-base"),
+    StepId.parse("amd64/stock/20-blas"),
+    StepId.parse("amd64/stock/30-venv"),
+)
+MINIMIZE, PRODUCTION = StepId.parse("amd64/stock/minimize"), StepId.parse("amd64/stock/production")
 ALL = [BASE, BLAS, VENV, MINIMIZE, PRODUCTION]
 
 
@@ -44,7 +49,11 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def record_of(world: World, step: str) -> Record:
+def on_arm(step: StepId) -> StepId:
+    return StepId(ARM64.name, step.option, step.name)
+
+
+def record_of(world: World, step: StepId) -> Record:
     found = world.run().results[step].record
     world.begin_again()
     return found
@@ -140,7 +149,7 @@ def test_platforms_advance_side_by_side(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
     def meet(spec: BuildSpec) -> None:
-        if spec.step.endswith("10-base"):
+        if spec.step.name == "10-base":
             met.wait()  # only when both are being built at once
 
     world.driver.during = meet
@@ -149,7 +158,7 @@ def test_platforms_advance_side_by_side(world: World) -> None:
     assert len(outcome.results) == 10
     assert {item.oci for item in platforms_of(world.registries, at("v1-stock"))} == {"linux/amd64", "linux/arm64"}
     arguments = {spec.step: dict(spec.args) for spec in world.driver.orders if spec.export is None}
-    assert arguments["aarch64/stock/20-blas"]["CPU"] == "ARMV8"
+    assert arguments[StepId.parse("aarch64/stock/20-blas")]["CPU"] == "ARMV8"
 
 
 def test_steps_in_parallel_never_exceed_jobs(world: World) -> None:
@@ -174,7 +183,7 @@ def test_option_is_based_on_the_previous_option(world: World) -> None:
     graph = world.graph(options=("stock", "extras"))
     outcome = world.run(graph)
     assert outcome.succeeded
-    spec = next(spec for spec in world.driver.orders if spec.step == "amd64/extras/10-more")
+    spec = next(spec for spec in world.driver.orders if spec.step == StepId.parse("amd64/extras/10-more"))
     assert dict(spec.args)["BASE_IMAGE"].endswith(str(outcome.results[PRODUCTION].record.image))
 
 
@@ -202,7 +211,7 @@ def test_run_after_a_failure_starts_at_the_failed_step(world: World) -> None:
 def test_keep_going_finishes_independent_steps(world: World) -> None:
     world.driver.fails[BLAS] = failed(BLAS)
     outcome = world.run(world.graph((AMD64, ARM64)), keep_going=True)
-    assert set(outcome.results) == {BASE, *(step.replace("amd64", "aarch64") for step in ALL)}
+    assert set(outcome.results) == {BASE, *(on_arm(step) for step in ALL)}
     assert set(outcome.skipped) == {VENV, MINIMIZE, PRODUCTION}
     assert [item.oci for item in platforms_of(world.registries, at("v1-stock"))] == ["linux/arm64"]
 
@@ -211,13 +220,13 @@ def test_running_steps_finish_without_keep_going(world: World) -> None:
     met = threading.Barrier(2, timeout=30)
 
     def meet(spec: BuildSpec) -> None:
-        if spec.step.endswith("10-base"):
+        if spec.step.name == "10-base":
             met.wait()
 
     world.driver.during = meet
     world.driver.fails[BASE] = failed(BASE)
     outcome = world.run(world.graph((AMD64, ARM64)), jobs=2)
-    assert "aarch64/stock/10-base" in outcome.results
+    assert StepId.parse("aarch64/stock/10-base") in outcome.results
     assert list(outcome.failures) == [BASE]
 
 
@@ -233,7 +242,7 @@ def test_build_failure_has_the_log_path(world: World, tmp_path: Path) -> None:
 
     world.driver.fails[BASE] = failed(BASE)
     execution = world.execution()
-    execution._tools = replace(execution._tools, log_path=lambda step: tmp_path / f"{step.replace('/', '-')}.log")
+    execution._tools = replace(execution._tools, log_path=lambda step: tmp_path / f"{str(step).replace('/', '-')}.log")
     error = execution.run().failures[BASE]
     assert isinstance(error, BuildFailedError)
     assert error.log_path == tmp_path / "amd64-stock-10-base.log"
@@ -368,7 +377,7 @@ def test_record_of_another_platform_is_a_reason_to_build(world: World) -> None:
     both = world.run(world.graph((AMD64, ARM64)))
     world.begin_again()
     mine = both.results[PRODUCTION].record
-    other = both.results[PRODUCTION.replace("amd64", "aarch64")].record
+    other = both.results[on_arm(PRODUCTION)].record
     content = json.dumps(mine.as_json() | {"image": str(other.image)}).encode()
     for place in (at("x"), copies()):
         store_record(world.registries, place.with_tag(mine.key), content)
@@ -418,7 +427,7 @@ def test_tag_change_during_a_run_has_no_effect(world: World) -> None:
     def move(spec: BuildSpec) -> None:
         world.base("moved")
         other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:other", "amd64", layers=[b"other"])
-        for tag in ("v1-stock-10-base-amd64", "v1-stock-20-blas-amd64", f"k1-staging-stock-{spec.step[-7:]}-amd64"):
+        for tag in ("v1-stock-10-base-amd64", "v1-stock-20-blas-amd64", f"k1-staging-stock-{spec.step.name}-amd64"):
             world.host.tags[REPOSITORY, tag] = str(other.digest)
 
     world.begin_again()
@@ -516,7 +525,7 @@ def test_deadline_of_a_platform_lets_the_other_end(world: World) -> None:
     arm = world.run(world.graph((ARM64,)))
     assert arm.succeeded
     world.begin_again()
-    document = arm.results["aarch64/stock/10-base"].record.as_json()
+    document = arm.results[StepId.parse("aarch64/stock/10-base")].record.as_json()
     content = json.dumps(document | {"seconds": 9e9, "family": "stock-10-base-amd64"}).encode()
     store_record(world.registries, at("k1-last-stock-10-base-amd64"), content)
     outcome = world.run(world.graph((AMD64, ARM64)), seconds_left=lambda: 60.0)
@@ -677,7 +686,7 @@ def test_production_scratch_is_built_and_reused(world: World) -> None:
     assert outcome.succeeded
     produced = [spec for spec in world.driver.orders if dict(spec.args).get("MINIMIZED_IMAGE")]
     assert {dict(spec.args)["PRODUCTION_IMAGE"] for spec in produced} == {"scratch"}
-    record = outcome.results["amd64/stock/production"].record
+    record = outcome.results[StepId.parse("amd64/stock/production")].record
     assert record.components.images["PRODUCTION_IMAGE"] == "scratch"
     assert record.notes["digest of PRODUCTION_IMAGE"] == "scratch"
     world.begin_again()

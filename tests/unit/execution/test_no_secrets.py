@@ -14,6 +14,7 @@ from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError
 from chainbuild.planning.plan_json import plan_as_json
 from chainbuild.requests.build import RunOptions, read_build_request
+from chainbuild.step_id import StepId
 from chainbuild.ui.failures import error_as_json
 from tests.support.world import STEP, THREE_STEPS, World, failed
 
@@ -46,7 +47,7 @@ def test_secret_appears_nowhere(value: str, from_file: bool, fails: bool) -> Non
         )
         graph = request.graph
         if fails:
-            world.driver.fails["amd64/stock/30-venv"] = failed("amd64/stock/30-venv")
+            world.driver.fails[StepId.parse("amd64/stock/30-venv")] = failed(StepId.parse("amd64/stock/30-venv"))
         plan = world.plan(graph)
         outcome = world.run(graph)
         pinned = {step.id: {image.name: "x@sha256:1" for image in step.images} for step in graph}

@@ -11,6 +11,7 @@ from chainbuild.images.compose_layers import can_be_joined, configured, join
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeRegistry
 from tests.unit.layouts.science.grove import Grove
 
@@ -133,6 +134,6 @@ def test_science_image_with_triggers_is_built(tmp_path: Path) -> None:
     grove = Grove(tmp_path / "tree")
     grove.science("a", compat="k")
     grove.compat("k", "COPY --link f /f", files={"f": "x"})
-    grove.driver.changes["amd64/science/a"] = {"on_build": ["RUN more"]}
+    grove.driver.changes[StepId.parse("amd64/science/a")] = {"on_build": ["RUN more"]}
     assert grove.run().succeeded
     assert grove.built == ["science/a", "files/k", "compat/a-1.0"]

@@ -18,6 +18,7 @@ from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import StepId
 from chainbuild.ui.reports import show_trail, trail_as_json
 from chainbuild.ui.terminal import Terminal
 from chainbuild.values import replace
@@ -25,7 +26,7 @@ from tests.support.keys import record_store, store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 
 PLACE = ImageReference(CHAIN, REPOSITORY)
-STEPS = [f"amd64/stock/{name}" for name in ("10-base", "20-blas", "30-venv", "minimize", "production")]
+STEPS = [StepId("amd64", "stock", name) for name in ("10-base", "20-blas", "30-venv", "minimize", "production")]
 KEY = "k1-" + "a" * 64
 
 
@@ -54,7 +55,7 @@ def test_readable_tags_are_listed_with_record_data(world: World) -> None:
     ]
     assert not any(tag.startswith("k1-") for tag, _, _ in listed)
     blas = next(row for row in rows if row.reference.tag_or_latest == "v1-stock-20-blas-amd64")
-    record = outcome.results["amd64/stock/20-blas"].record
+    record = outcome.results[StepId.parse("amd64/stock/20-blas")].record
     assert (blas.image.digest, blas.added, blas.seconds) == (record.image, record.added, round(record.seconds, 3))
     assert blas.built_at == world.now
 
@@ -96,7 +97,7 @@ def test_layer_of_several_steps_adds_their_sum(world: World) -> None:
         root=world.root, layers=(layer,), platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
     )
     outcome = world.run(plain.read(request).graph)
-    first, last = (outcome.results[f"amd64/tools/{name}"].record for name in ("10-a", "20-b"))
+    first, last = (outcome.results[StepId.parse(f"amd64/tools/{name}")].record for name in ("10-a", "20-b"))
     rows = {row.reference.tag_or_latest: row.added for row in list_images(world.records)}
     assert rows["1-tools-10-a-amd64"] == first.added > 0
     assert rows["1-amd64"] == first.added + last.added
@@ -165,7 +166,7 @@ def test_provenance_is_readable_by_people_and_programs(world: World) -> None:
     crumbs = list(trail_of(world.records, image))
     document = json.loads(trail_as_json(image, crumbs))
     assert document["schema"] == "chainbuild.inspect/1"
-    assert [one["step"] for one in document["trail"]] == STEPS
+    assert [one["step"] for one in document["trail"]] == [str(step) for step in STEPS]
     assert document["trail"][1]["record"]["components"]["args"] == {"CPU": "HASWELL"}
     stream = io.StringIO()
     show_trail(image, crumbs, Terminal(stream=stream))
@@ -186,8 +187,8 @@ def config(**labels: str) -> ImageConfig:
 
 
 def test_provenance_replaces_the_inherited_and_keeps_other_labels() -> None:
-    trail = (ProvenanceStep(step="amd64/stock/10-base", key=KEY),)
-    first = with_provenance(config(team="atom"), (ProvenanceStep(step="old", key=KEY), *trail))
+    trail = (ProvenanceStep(step=StepId.parse("amd64/stock/10-base"), key=KEY),)
+    first = with_provenance(config(team="atom"), (ProvenanceStep(step=StepId.parse("old"), key=KEY), *trail))
     again = with_provenance(first, trail)
     assert read_provenance(again) == trail
     assert again.label("team") == "atom"
@@ -195,7 +196,7 @@ def test_provenance_replaces_the_inherited_and_keeps_other_labels() -> None:
 
 def test_provenance_is_not_content() -> None:
     plain = config(team="atom")
-    assert identity_of(with_provenance(plain, (ProvenanceStep(step="x", key=KEY),))) == identity_of(plain)
+    assert identity_of(with_provenance(plain, (ProvenanceStep(step=StepId.parse("x"), key=KEY),))) == identity_of(plain)
     assert identity_of(config(team="other")) != identity_of(plain)
 
 

@@ -22,6 +22,7 @@ from chainbuild.model import ImageInput
 from chainbuild.records.labels import TRAIL_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, ARM64, FakeStore, World
 
 FAT = ImageReference.parse("fat:1")
@@ -222,7 +223,7 @@ def test_missing_images_are_reported_at_once(place: Place) -> None:
 
 
 def test_found_images_are_by_name_and_platform(place: Place) -> None:
-    step = ImageInput(name="BASE_IMAGE", source="amd64/stock/10-base", platform=AMD64)
+    step = ImageInput(name="BASE_IMAGE", source=StepId.parse("amd64/stock/10-base"), platform=AMD64)
     found = find_all(place.finder, [wanted("fat:1"), wanted("fat:1", ARM64), step])
     assert set(found) == {("fat:1", "linux/amd64"), ("fat:1", "linux/arm64")}
 

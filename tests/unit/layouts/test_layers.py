@@ -11,8 +11,9 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
-from chainbuild.model import BuildArg, Graph, Secret, StepKind
+from chainbuild.model import BuildArg, Graph, Secret, StepKind, published
 from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, CHAIN
 
@@ -25,8 +26,10 @@ def layer(root: Path, name: str, **changed: Any) -> LayerFolder:
     image = ImageReference.parse(changed.pop("image", f"meehan/{name}:latest"))
     base = changed.pop("base", None)
     if base and ("/" in base or ":" in base):
-        base = ImageReference.parse(base)
-    return replace(LayerFolder(name=name, folder=root / name, image=image, base=base), **changed)
+        changed["base"] = ImageReference.parse(base)
+    elif base:
+        changed["base_layer"] = base
+    return replace(LayerFolder(name=name, folder=root / name, image=image), **changed)
 
 
 def request(root: Path, *layers: LayerFolder, **changed: Any) -> LayerRequest:
@@ -223,11 +226,11 @@ amd64/release/release [meehan/release:latest-amd64] BASEIMAGE<-amd64/os/os
 aarch64/os/os [meehan/os:latest-aarch64] cern/slc6-base:latest=>cern/slc6-base:latest
 aarch64/release/release [meehan/release:latest-aarch64] BASEIMAGE<-aarch64/os/os"""
     )
-    assert [chain.index_tag for chain in layers.graph.chains] == ["latest"] * 4
-    assert [str(chain.repo) for chain in layers.graph.chains] == ["meehan/os", "meehan/release"] * 2
+    publications = [names for _, names in published(layers.graph.chains)]
+    assert [names.index_tag for names in publications] == ["latest"] * 4
+    assert [str(names.repo) for names in publications] == ["meehan/os", "meehan/release"] * 2
     # The local store gets NAME:TAG for this machine, as with docker build -t.
-    assert [chain.local_tag for chain in layers.graph.chains] == ["latest", "latest", "", ""]
-    assert all(chain.named and chain.has_names for chain in layers.graph.chains)
+    assert [names.local_tag for names in publications] == ["latest", "latest", "latest-aarch64", "latest-aarch64"]
 
 
 def test_base_naming_later_or_unknown_layer_is_reported(tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_numbered_dockerfiles_form_a_single_layer(tmp_path: Path) -> None:
 amd64/tools/10-a [meehan/tools:latest-tools-10-a-amd64] BASE_IMAGE<-debian:12
 amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZEN"""
     )
-    assert layers.graph.by_id["amd64/tools/20-b"].test == tmp_path / "tools/b-test"
+    assert layers.graph.by_id[StepId.parse("amd64/tools/20-b")].test == tmp_path / "tools/b-test"
     told = wrong(tmp_path, files, layer(tmp_path, "tools", base="debian:12", base_arg="BASEIMAGE"))
     assert "numbered Dockerfiles take their base as BASE_IMAGE" in told[0]
     assert "has no image, and no base is set" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]

@@ -14,6 +14,7 @@ from chainbuild.host.package_data import PROGRAM
 from chainbuild.layouts import numbered
 from chainbuild.model import BuildArg, Graph, Secret, StepKind, dependents
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, ARM64, STAGES, STEP, THREE_STEPS, World
 
 
@@ -73,27 +74,28 @@ def test_graph_has_chain_for_each_platform_and_option(world: World) -> None:
         "aarch64/stock/production",
     ]
     by_id = graph.by_id
-    assert by_id["aarch64/stock/20-blas"].args[0].value == "ARMV8"
-    assert by_id["amd64/extras/1-a"].image("BASE_IMAGE").source == "amd64/stock/production"
+    assert by_id[StepId.parse("aarch64/stock/20-blas")].args[0].value == "ARMV8"
+    assert by_id[StepId.parse("amd64/extras/1-a")].image("BASE_IMAGE").source == StepId.parse("amd64/stock/production")
     assert len(by_id) == len(list(graph))
-    assert dependents(graph, ["amd64/stock/20-blas"]) == {
+    assert dependents(graph, [StepId.parse("amd64/stock/20-blas")]) == {
         step.id
         for step in graph
-        if step.platform == AMD64 and step.id not in {"amd64/stock/10-base", "amd64/stock/20-blas"}
+        if step.platform == AMD64
+        and step.id not in {StepId.parse("amd64/stock/10-base"), StepId.parse("amd64/stock/20-blas")}
     }
 
 
 def test_step_has_dockerfile_args_and_secrets(world: World, tmp_path: Path) -> None:
     world.write(THREE_STEPS)
     world.secrets = (Secret(id="t", spec="id=t,src=x"),)
-    step = world.graph().by_id["amd64/stock/20-blas"]
+    step = world.graph().by_id[StepId.parse("amd64/stock/20-blas")]
     assert (step.kind, step.number, step.option, step.family) == (StepKind.BUILD, 20, "stock", "stock-20-blas-amd64")
     assert step.dockerfile == tmp_path / "stock/20-Dockerfile-blas"
     assert step.context == tmp_path
     assert step.args == (BuildArg(name="CPU", value="HASWELL", origin="stock/blas-amd64-args:1"),)
     assert step.secrets == world.secrets
     assert str(step.reference) == "localhost:5000/team/atom:v1-stock-20-blas-amd64"
-    assert step.needs == ("amd64/stock/10-base",)
+    assert step.needs == (StepId.parse("amd64/stock/10-base"),)
 
 
 def test_steps_are_ordered_by_number(world: World) -> None:
@@ -138,8 +140,10 @@ def test_stages_share_their_args_files(world: World) -> None:
         }
     )
     graph = world.graph().by_id
-    assert [arg.name for arg in graph["amd64/stock/minimize"].args] == ["ADDITIONAL_FILES"]
-    assert [(arg.name, arg.value) for arg in graph["amd64/stock/production"].args] == [("PRODUCTION_PACKAGES", "tini")]
+    assert [arg.name for arg in graph[StepId.parse("amd64/stock/minimize")].args] == ["ADDITIONAL_FILES"]
+    assert [(arg.name, arg.value) for arg in graph[StepId.parse("amd64/stock/production")].args] == [
+        ("PRODUCTION_PACKAGES", "tini")
+    ]
 
 
 @pytest.mark.parametrize("spelling", ["amd64", "x86_64", "x86-64"])
@@ -147,7 +151,7 @@ def test_args_file_name_accepts_any_platform_spelling(world: World, spelling: st
     world.write(THREE_STEPS)
     world.write({"stock/blas-amd64-args": None})
     world.write({f"stock/blas-{spelling}-args": "CPU=ZEN\n"})
-    assert world.graph().by_id["amd64/stock/20-blas"].args[0].value == "ZEN"
+    assert world.graph().by_id[StepId.parse("amd64/stock/20-blas")].args[0].value == "ZEN"
 
 
 def test_build_arg_flag_overrides_args_file(world: World) -> None:
@@ -157,11 +161,11 @@ def test_build_arg_flag_overrides_args_file(world: World) -> None:
         BuildArg(name="http_proxy", value="http://proxy", origin="--build-arg"),
     )
     graph = world.graph().by_id
-    assert {arg.name: arg.value for arg in graph["amd64/stock/20-blas"].args} == {
+    assert {arg.name: arg.value for arg in graph[StepId.parse("amd64/stock/20-blas")].args} == {
         "CPU": "ZEN",
         "http_proxy": "http://proxy",
     }
-    assert [arg.name for arg in graph["amd64/stock/10-base"].args] == ["http_proxy"]
+    assert [arg.name for arg in graph[StepId.parse("amd64/stock/10-base")].args] == ["http_proxy"]
 
 
 def test_bare_key_takes_value_from_environment(world: World) -> None:
@@ -169,7 +173,7 @@ def test_bare_key_takes_value_from_environment(world: World) -> None:
 
     world.write({**THREE_STEPS, "stock/blas-amd64-args": "CPU\n"})
     graph = numbered.read(replace(world.request(), environ={"CPU": "ZEN3"}))
-    assert graph.by_id["amd64/stock/20-blas"].args[0].value == "ZEN3"
+    assert graph.by_id[StepId.parse("amd64/stock/20-blas")].args[0].value == "ZEN3"
 
 
 def test_images_in_dockerfile_are_inputs(world: World) -> None:
@@ -182,7 +186,7 @@ def test_images_in_dockerfile_are_inputs(world: World) -> None:
         }
     )
     world.build_contexts = (("sources", "https://example.com/z.git"),)
-    images = {image.name: image for image in world.graph((ARM64,)).by_id["aarch64/stock/10-base"].images}
+    images = {image.name: image for image in world.graph((ARM64,)).by_id[StepId.parse("aarch64/stock/10-base")].images}
     assert images.keys() == {"BASE_IMAGE", "golang:1.22 on the builder's platform", "alpine:3"}
     golang, alpine = images["golang:1.22 on the builder's platform"], images["alpine:3"]
     assert (golang.written, alpine.written) == ("golang:1.22", "alpine:3")
@@ -197,8 +201,8 @@ def test_context_defaults_to_parent_folder_of_options(world: World, tmp_path: Pa
 
     world.write(THREE_STEPS)
     graph = numbered.read(replace(world.request(), context=tmp_path / "src"))
-    assert graph.by_id["amd64/stock/10-base"].context == tmp_path / "src"
-    stage = graph.by_id["amd64/stock/minimize"]
+    assert graph.by_id[StepId.parse("amd64/stock/10-base")].context == tmp_path / "src"
+    stage = graph.by_id[StepId.parse("amd64/stock/minimize")]
     assert stage.context == stage.dockerfile.parent
 
 

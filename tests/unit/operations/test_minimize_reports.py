@@ -18,6 +18,7 @@ from chainbuild.records.labels import TRAIL_LABEL
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import StepId
 from tests.support.keys import store_record
 from tests.support.world import AMD64, CHAIN, REPOSITORY, STAGES, THREE_STEPS, World
 from tests.unit.registry.test_contents import tar
@@ -72,12 +73,12 @@ LAYERS = [
 ]
 
 
-def put_record(world: World, step: str, image: RemoteImage, *, added: int, parents: dict[str, str]) -> Record:
-    components = Components(dockerfile=step, platform="linux/amd64")
+def put_record(world: World, step: StepId, image: RemoteImage, *, added: int, parents: dict[str, str]) -> Record:
+    components = Components(dockerfile=str(step), platform="linux/amd64")
     record = Record(
         key=components.key,
         step=step,
-        family=step,
+        family=str(step),
         image=image.digest,
         identity="i",
         size=image.size,
@@ -99,11 +100,15 @@ def chain(world: World) -> RemoteImage:
     one = world.fake.add_image(f"{name}:one", "amd64", layers=LAYERS[:2], env=[("A", "1")])
     two = world.fake.add_image(f"{name}:two", "amd64", layers=LAYERS, env=[("A", "1"), ("B", "2")])
     small = world.fake.add_image(f"{name}:minimized", "amd64", layers=[b"small"])
-    first = put_record(world, "amd64/stock/10-one", one, added=one.size - base.size, parents={})
-    second = put_record(world, "amd64/stock/20-two", two, added=two.size - one.size, parents={"BASE_IMAGE": first.key})
-    minimize = put_record(world, "amd64/stock/minimize", small, added=1, parents={"BASE_IMAGE": second.key})
+    first = put_record(world, StepId.parse("amd64/stock/10-one"), one, added=one.size - base.size, parents={})
+    second = put_record(
+        world, StepId.parse("amd64/stock/20-two"), two, added=two.size - one.size, parents={"BASE_IMAGE": first.key}
+    )
+    minimize = put_record(
+        world, StepId.parse("amd64/stock/minimize"), small, added=1, parents={"BASE_IMAGE": second.key}
+    )
     attach_report(world.registries, small.reference, json.dumps(REPORT).encode())
-    trail = [[one.step, one.key] for one in (first, second, minimize)] + [["amd64/stock/production", minimize.key]]
+    trail = [[str(one.step), one.key] for one in (first, second, minimize)] + [["amd64/stock/production", minimize.key]]
     return world.fake.add_image(f"{name}:result", "amd64", layers=[b"r"], labels=[(TRAIL_LABEL, json.dumps(trail))])
 
 
@@ -113,7 +118,7 @@ def test_own_stage_named_report_is_not_a_report(world: World) -> None:
     )
     world.write({"utilities/Dockerfile-minimize": minimize})
     world.driver.has_report = False
-    minimized = world.run().results["amd64/stock/minimize"]
+    minimized = world.run().results[StepId.parse("amd64/stock/minimize")]
     assert attached_report(world.registries, minimized.reference) is None
 
 
@@ -124,13 +129,13 @@ def test_run_stores_report_and_bill(world: World) -> None:
     world.write({"utilities/Dockerfile-minimize": minimize})
     world.driver.bill = b'{"spdxVersion": "SPDX-2.3"}'
     outcome = world.run()
-    minimized = outcome.results["amd64/stock/minimize"]
+    minimized = outcome.results[StepId.parse("amd64/stock/minimize")]
     raw = attached_report(world.registries, minimized.reference)
     assert raw is not None
     assert json.loads(raw)["sizes"] == {"minimized": 10, "chain": 1000}
-    result = outcome.results["amd64/stock/production"]
+    result = outcome.results[StepId.parse("amd64/stock/production")]
     assert attached_bill(world.registries, result.reference) == world.driver.bill
-    assert attached_bill(world.registries, outcome.results["amd64/stock/30-venv"].reference) is None
+    assert attached_bill(world.registries, outcome.results[StepId.parse("amd64/stock/30-venv")].reference) is None
     names = [
         dict(order.args)["IMAGE_NAME"] for order in world.driver.orders if order.dockerfile.name == "Dockerfile-verify"
     ]
@@ -152,7 +157,7 @@ def test_report_is_found_from_result_and_minimized_image(world: World) -> None:
     for image in (result, look(world, "minimized")):
         found = minimized_of(world.records, image)
         assert found.report == REPORT
-        assert found.record.step == "amd64/stock/minimize"
+        assert found.record.step == StepId.parse("amd64/stock/minimize")
 
 
 def test_step_of_chain_has_no_report(world: World) -> None:
@@ -183,11 +188,11 @@ def test_chain_on_other_option_ends_there(world: World) -> None:
     """The other option's result has layers of its own: the records below it belong to another image."""
     result = chain(world)
     other = world.fake.add_image(f"{CHAIN}/{REPOSITORY}:other", "amd64", layers=[b"other"])
-    below = put_record(world, "amd64/below/production", other, added=5, parents={})
+    below = put_record(world, StepId.parse("amd64/below/production"), other, added=5, parents={})
     found = minimized_of(world.records, result)
     one = look(world, "one")
     base = sum(layer.size for layer in one.layers[1:])
-    put_record(world, "amd64/stock/10-one", one, added=base, parents={"BASE_IMAGE": below.key})
+    put_record(world, StepId.parse("amd64/stock/10-one"), one, added=base, parents={"BASE_IMAGE": below.key})
     assert {row["step"] for row in by_step(world.records, found)} == {
         "base image",
         "stock/10-one",

@@ -19,10 +19,11 @@ from chainbuild.model import Graph
 from chainbuild.operations.retest import Failures, Retest, of_image, of_options, run_retests
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
 
-BLAS, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/production"
+BLAS, PRODUCTION = StepId.parse("amd64/stock/20-blas"), StepId.parse("amd64/stock/production")
 TESTS = {"stock/blas-test": "#!/bin/sh\ntrue\n", "stock/production-test": "#!/bin/sh\nproduction\n"}
 PLACE = ImageReference(CHAIN, REPOSITORY)
 WORDS = ["amd64", REPOSITORY, "v1"]
@@ -100,7 +101,7 @@ def test_platforms_are_tested_in_their_own_image(world: World) -> None:
     built(world, graph)
     assert again(world, graph) == {}
     assert sorted(world.driver.tested) == sorted(
-        [BLAS, PRODUCTION, *(f"aarch64/stock/{name}" for name in ("20-blas", "production"))]
+        [BLAS, PRODUCTION, *(StepId("aarch64", "stock", name) for name in ("20-blas", "production"))]
     )
 
 
@@ -189,7 +190,7 @@ def test_option_without_tests_is_an_error(world: World) -> None:
     ("tag", "step", "test"),
     [("v1-stock-amd64", PRODUCTION, "production-test"), ("v1-stock-20-blas-amd64", BLAS, "blas-test")],
 )
-def test_image_test_comes_from_its_provenance(world: World, tag: str, step: str, test: str) -> None:
+def test_image_test_comes_from_its_provenance(world: World, tag: str, step: StepId, test: str) -> None:
     built(world)
     for name in (f"{CHAIN}/{REPOSITORY}:{tag}", f"{REPOSITORY}:{tag}"):
         retrial = one_image(world, name)
@@ -220,7 +221,7 @@ def test_image_without_provenance_needs_explicit_test(world: World, tmp_path: Pa
     test = tmp_path / "mine"
     test.write_text("#!/bin/sh\n")
     retrial = one_image(world, f"{CHAIN}/theirs:1", test)
-    assert retrial.step.id == f"amd64/{CHAIN}/theirs:1"
+    assert retrial.step.id == StepId.parse(f"amd64/{CHAIN}/theirs:1")
     assert run_retests(session_of(world), [retrial]) == {}
     assert world.driver.tested == [retrial.step.id]
 

@@ -18,11 +18,12 @@ from chainbuild.execution.session import Session, Settings
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.operations.trace import Subject, subject_of_image, subjects_of_options
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, TRACE, FakeStore, World
 from tests.unit.proof.trace.test_proof import missing, row
 
-PRODUCTION = "amd64/stock/production"
+PRODUCTION = StepId.parse("amd64/stock/production")
 WORDS = ["amd64", REPOSITORY, "v1"]
 ARGS = "stock/minimize-amd64-args"
 LINE = "ADDITIONAL_FILES=/srv/a /usr/lib/file"
@@ -59,7 +60,7 @@ def test_option_subject_is_last_image_and_result(world: World) -> None:
     results = world.run().results
     (subject,) = subjects_of_options(session_of(world), world.graph(), ())
     assert subject.step == PRODUCTION
-    assert subject.chain.digest == results["amd64/stock/30-venv"].record.image
+    assert subject.chain.digest == results[StepId.parse("amd64/stock/30-venv")].record.image
     assert subject.result.digest == results[PRODUCTION].record.image
     assert subject.target.program == world.root / "stock" / "production-test"
     assert image(world, f"{REPOSITORY}:v1-stock-amd64") == subject

@@ -18,11 +18,16 @@ from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
 from chainbuild.requests.build import BuildRequest, RunOptions
 from chainbuild.requests.last_run import load_last_run, save_last_run
+from chainbuild.step_id import StepId
 from chainbuild.ui.reports import show
 from chainbuild.ui.terminal import Terminal
 from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
 
-BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
+BASE, BLAS, VENV = (
+    StepId.parse("amd64/stock/10-base"),
+    StepId.parse("amd64/stock/20-blas"),
+    StepId.parse("amd64/stock/30-venv"),
+)
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explanation:
+def why(world: World, step: StepId, options: Sequence[str] = ("stock",)) -> Explanation:
     graph, settings = world.graph(options=options), Settings(root=world.root)
     session = Session(
         settings=settings,
@@ -54,12 +59,12 @@ def shown(explanation: Explanation) -> str:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("20-blas", [BLAS, "aarch64/stock/20-blas"]),
-        (BLAS, [BLAS]),
-        ("stock/production", ["amd64/stock/production", "aarch64/stock/production"]),
+        ("20-blas", [BLAS, StepId.parse("aarch64/stock/20-blas")]),
+        (str(BLAS), [BLAS]),
+        ("stock/production", [StepId("amd64", "stock", "production"), StepId("aarch64", "stock", "production")]),
     ],
 )
-def test_step_is_found_by_id_or_its_end(world: World, name: str, found: list[str]) -> None:
+def test_step_is_found_by_id_or_its_end(world: World, name: str, found: list[StepId]) -> None:
     assert [step.id for step in steps_named(world.graph((AMD64, ARM64)), name)] == found
 
 
@@ -67,7 +72,7 @@ def test_step_is_found_by_id_or_its_end(world: World, name: str, found: list[str
 def test_missing_step_is_an_error(world: World, name: str) -> None:
     with pytest.raises(WrongUseError) as caught:
         steps_named(world.graph(), name)
-    assert BLAS in caught.value.problems[0].hint
+    assert str(BLAS) in caught.value.problems[0].hint
 
 
 def test_step_never_built_has_no_record(world: World) -> None:
@@ -109,7 +114,7 @@ def test_unbuilt_parent_is_the_only_reason(world: World) -> None:
 
 def test_stage_shows_requests_of_lower_options(world: World) -> None:
     world.write({"stock/minimize-amd64-args": "ADDITIONAL_FILES=/srv\n", "top/10-Dockerfile-top": STEP})
-    explanation = why(world, "amd64/top/minimize", ("stock", "top"))
+    explanation = why(world, StepId.parse("amd64/top/minimize"), ("stock", "top"))
     assert "  requested: ADDITIONAL_FILES=/srv (from stock)" in shown(explanation)
     assert explanation.as_json()["arguments"] == [
         {"name": "ADDITIONAL_FILES", "value": "/srv", "inherited": [{"value": "/srv", "from": "stock"}]}

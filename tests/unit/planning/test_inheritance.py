@@ -15,6 +15,7 @@ from chainbuild.records.garbage import collect, find_garbage
 from chainbuild.records.keys import changes
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
+from chainbuild.step_id import StepId
 from tests.support.keys import keyring, record_store, signing_key
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, World
 
@@ -39,7 +40,7 @@ def world(tmp_path: Path) -> World:
 
 
 def files_of(graph: Graph, stage: str) -> str:
-    return {arg.name: arg.value for arg in graph.by_id[stage].args}.get(FILES, "")
+    return {arg.name: arg.value for arg in graph.by_id[StepId.parse(stage)].args}.get(FILES, "")
 
 
 def on(world: World, base: str, option: str) -> Graph:
@@ -209,13 +210,13 @@ def test_removal_of_item_that_is_not_inherited_is_a_problem(world: World) -> Non
 def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
     world.run_noting(world.graph(options=["stock", "graphics"]))
     graph = on(world, named("v1-graphics-amd64"), "extras")
-    (argument,) = stage_arguments(graph)["amd64/extras/minimize"]
+    (argument,) = stage_arguments(graph)[StepId.parse("amd64/extras/minimize")]
     assert argument.told == f"{FILES}=/stock (from stock); {FILES}=/graphics (from graphics)"
     plan = world.plan(graph)
     assert '"from": "graphics"' in plan_as_json(plan, {})
     without = world.graph(options=["extras"])
     outcome, other = world.run(graph), world.run(without)
-    keys = [done.results["amd64/extras/minimize"].record for done in (outcome, other)]
+    keys = [done.results[StepId.parse("amd64/extras/minimize")].record for done in (outcome, other)]
     assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
 
 

@@ -11,9 +11,10 @@ from chainbuild.context.dockerignore import parse_ignore
 from chainbuild.errors import WrongUseError
 from chainbuild.planning.inputs import without_own_data
 from chainbuild.records.keys import Components
+from chainbuild.step_id import StepId
 from tests.support.world import STEP, THREE_STEPS, World
 
-VENV = "amd64/stock/30-venv"
+VENV = StepId.parse("amd64/stock/30-venv")
 COPY = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 REGISTRY = "registry/docker/registry/v2/blobs/x"
 LOG = ".chainbuild/logs/run.log"
@@ -26,7 +27,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def components(world: World, step: str = VENV) -> Components:
+def components(world: World, step: StepId = VENV) -> Components:
     graph = world.graph()
     planner = world.planner(graph, world.found(graph))
     from chainbuild.planning.decisions import ImageFacts
@@ -149,5 +150,5 @@ def test_unreadable_layout_counts_by_its_spec(world: World) -> None:
 
 def test_unused_layout_is_not_in_the_key(world: World, tmp_path: Path) -> None:
     world.build_contexts = (("tools", f"oci-layout://{layout(tmp_path / 'one', 'sha256:1')}"),)
-    assert components(world, "amd64/stock/10-base").contexts == {}
-    assert STEP in components(world, "amd64/stock/10-base").dockerfile
+    assert components(world, StepId.parse("amd64/stock/10-base")).contexts == {}
+    assert STEP in components(world, StepId.parse("amd64/stock/10-base")).dockerfile

@@ -20,11 +20,16 @@ from chainbuild.planning.planner import Planner, digest_note, make_plan, pinned_
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
-BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
-MINIMIZE, PRODUCTION = "amd64/stock/minimize", "amd64/stock/production"
+BASE, BLAS, VENV = (
+    StepId.parse("amd64/stock/10-base"),
+    StepId.parse("amd64/stock/20-blas"),
+    StepId.parse("amd64/stock/30-venv"),
+)
+MINIMIZE, PRODUCTION = StepId.parse("amd64/stock/minimize"), StepId.parse("amd64/stock/production")
 
 
 @pytest.fixture
@@ -308,7 +313,7 @@ def test_option_on_top_names_the_first_cause(world: World) -> None:
     world.run(world.graph(options=("stock", "extras")))
     world.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     last = world.plan(world.graph(options=("stock", "extras"))).decisions[-1]
-    assert last.step.id == "amd64/extras/production"
+    assert last.step.id == StepId.parse("amd64/extras/production")
     assert last.reason == 'parent 20-blas: arg CPU changed from "HASWELL" to "ZEN"'
 
 
@@ -471,7 +476,7 @@ class FakeInputs:
 def record(components: Components, **changed: object) -> Record:
     made = Record(
         key=components.key,
-        step="s",
+        step=StepId.parse("s"),
         family="s",
         image=DIGEST,
         identity=f"identity of {components.dockerfile}",
@@ -517,10 +522,11 @@ def test_expected_seconds_are_those_of_the_last_time(graph: Graph) -> None:
 
 def test_planner_with_fresh_inputs_reads_again(graph: Graph) -> None:
     inputs = FakeInputs()
-    planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps={"x": "--from 1"})  # type: ignore[arg-type]
+    pinned = {StepId.parse("x"): "--from 1"}
+    planner = Planner(FakeRecords(), inputs, lambda step: {}, pinned_steps=pinned)  # type: ignore[arg-type]
     fresh = planner.with_fresh_inputs()
     assert fresh._inputs is not inputs  # type: ignore[comparison-overlap]
-    assert fresh._pinned_steps == {"x": "--from 1"}
+    assert fresh._pinned_steps == pinned
 
 
 def test_image_input_without_base_is_called_an_image(graph: Graph) -> None:
@@ -564,7 +570,7 @@ def test_plan_as_json_has_all_fields(built: World) -> None:
     assert base["expected_seconds"] == 0.0
     assert base["command"] is None
     assert blas == {
-        "step": BLAS,
+        "step": str(BLAS),
         "platform": "linux/amd64",
         "option": "stock",
         "action": "build",
@@ -576,7 +582,7 @@ def test_plan_as_json_has_all_fields(built: World) -> None:
         "from": None,
         "warning": None,
         "expected_seconds": blas["expected_seconds"],
-        "needs": [BASE],
+        "needs": [str(BASE)],
         "arguments": [],
         "command": ["docker", "buildx", "build"],
     }

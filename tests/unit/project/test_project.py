@@ -19,6 +19,7 @@ from chainbuild.requests.build import RunOptions
 from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.layer import LayerRun
 from chainbuild.requests.project_runs import Typed, merged_words, read_run
+from chainbuild.step_id import StepId
 from tests.support.world import THREE_STEPS
 from tests.unit.layouts.test_layers import shown
 
@@ -235,9 +236,9 @@ def test_build_args_reach_dockerfiles_that_declare_them() -> None:
     text = OPTIONS + LAYERS.partition("\n")[2] + "build-args: {CPU: OLD, RELEASE: 20}\n"
     request = run(text, {**THREE_STEPS, **FOLDERS}, build_args=("CPU=NEW",)).request
     args = {step.id: {arg.name: arg.value for arg in step.args} for step in request.graph}
-    assert args["amd64/stock/20-blas"] == {"CPU": "NEW"}
-    assert args["amd64/release/release"] == {"RELEASE": "20"}
-    assert args["amd64/os/os"] == {}
+    assert args[StepId.parse("amd64/stock/20-blas")] == {"CPU": "NEW"}
+    assert args[StepId.parse("amd64/release/release")] == {"RELEASE": "20"}
+    assert args[StepId.parse("amd64/os/os")] == {}
     assert "no Dockerfile declares the arg NOBODY" in wrong(text, build_args=("NOBODY=1",))[0]
 
 
@@ -311,8 +312,8 @@ def test_selected_layer_ignores_args_of_other_layers() -> None:
 def test_option_can_use_a_layer_as_base() -> None:
     text = OPTIONS.replace("fat:1", "release") + LAYERS.partition("\n")[2]
     graph = run(text, {**THREE_STEPS, **FOLDERS}).request.graph
-    first = graph.by_id["amd64/stock/10-base"]
-    assert first.image("BASE_IMAGE").source == "amd64/release/release"
+    first = graph.by_id[StepId.parse("amd64/stock/10-base")]
+    assert first.image("BASE_IMAGE").source == StepId.parse("amd64/release/release")
     assert [chain.option for chain in graph.chains] == ["os", "release", "stock"]
     assert str(graph.repo) == "team/atom"
 
@@ -324,8 +325,8 @@ def test_reference_to_image_of_project_uses_its_layer() -> None:
         "third/Dockerfile": "ARG B=x\nFROM meehan/slc6-atlasos AS os\nFROM ${B}\nCOPY --from=os /a /a\n",
     }
     graph = run(text, files, platform="amd64").request.graph
-    images = {one.name: one.source for one in graph.by_id["amd64/third/third"].images}
-    assert images["meehan/slc6-atlasos"] == "amd64/os/os"
+    images = {one.name: one.source for one in graph.by_id[StepId.parse("amd64/third/third")].images}
+    assert images["meehan/slc6-atlasos"] == StepId.parse("amd64/os/os")
 
 
 def test_tests_key_and_flag_turn_off_tests() -> None:
@@ -362,7 +363,7 @@ def test_layers_take_precedence_over_the_last_run(here: Path) -> None:
     )
     save_last_run(here, words)
     steps = [step.id for step in unsaid_run(here / "os", Typed(platform="amd64")).graph]
-    assert steps == ["amd64/os/os", "amd64/release/release"]
+    assert steps == [StepId.parse("amd64/os/os"), StepId.parse("amd64/release/release")]
 
 
 def test_options_use_the_arguments_of_the_last_run(here: Path) -> None:

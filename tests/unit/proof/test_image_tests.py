@@ -16,9 +16,14 @@ from chainbuild.proof.borrowed_shell import can_stand_in, was_not_started
 from chainbuild.proof.image_tests import run_image_test
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
+from chainbuild.step_id import StepId
 from tests.support.world import ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
-BLAS, VENV, PRODUCTION = "amd64/stock/20-blas", "amd64/stock/30-venv", "amd64/stock/production"
+BLAS, VENV, PRODUCTION = (
+    StepId.parse("amd64/stock/20-blas"),
+    StepId.parse("amd64/stock/30-venv"),
+    StepId.parse("amd64/stock/production"),
+)
 BLAS_TEST, PRODUCTION_TEST = "stock/blas-test", "stock/production-test"
 PLACE = ImageReference(CHAIN, REPOSITORY)
 
@@ -34,7 +39,7 @@ def failing(*said: str) -> BuildFailedError:
     return BuildFailedError("the test failed", log_tail=said)
 
 
-def verdicts(world: World) -> list[tuple[str, bool]]:
+def verdicts(world: World) -> list[tuple[StepId, bool]]:
     return [
         (event.step, event.passed) for event in world.events if isinstance(event, Verdict) and event.proof == "test"
     ]
@@ -184,7 +189,7 @@ def test_image_failing_test_has_neither_record_nor_tag(world: World) -> None:
     assert world.records.last(PLACE, "stock-20-blas-amd64").record is None
     assert verdicts(world) == [(BLAS, False)]
     assert [event.step for event in world.events if isinstance(event, StepFailed)] == [BLAS]
-    assert set(outcome.skipped) == {VENV, "amd64/stock/minimize", PRODUCTION}
+    assert set(outcome.skipped) == {VENV, StepId.parse("amd64/stock/minimize"), PRODUCTION}
     world.begin_again()
     assert world.run().succeeded
     assert world.driver.built[0] == BLAS
@@ -322,7 +327,7 @@ class Shelless:
 
 
 def run_in_bare_image(world: World, builder: Shelless) -> str:
-    step = world.graph((ARM64,)).by_id["aarch64/stock/20-blas"]
+    step = world.graph((ARM64,)).by_id[StepId.parse("aarch64/stock/20-blas")]
     image = resolve(world.registries, ImageReference.parse("fat:1"), ARM64)
     contexts = {"debian:bookworm-slim": "docker-image://tools@sha256:0"}
     return run_image_test(builder, world.events.append, step, image, contexts=lambda *_: contexts)

@@ -19,10 +19,11 @@ from chainbuild.proof.imports import EMULATED_SECONDS, MODULE_SECONDS, ImportPro
 from chainbuild.proof.libraries import PythonEnvironment
 from chainbuild.proof.switches import is_on, switches
 from chainbuild.references import Platform
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 from tests.support.world import GOOD_PROOF, World
 
-PRODUCTION = "amd64/stock/production"
+PRODUCTION = StepId.parse("amd64/stock/production")
 VENV = PythonEnvironment(start="/opt/venv/bin/python", missing="", folders=("/opt/venv/site",), modules=("a", "b", "c"))
 SYSTEM = PythonEnvironment(start="/usr/bin/python3.11", missing="", folders=("/usr/lib/python3.11",), modules=("_ssl",))
 NO_LIBRARY = "libGL.so.1: cannot open shared object file: No such file or directory"
@@ -303,7 +304,7 @@ def test_rejected_image_has_neither_record_nor_tag(world: World) -> None:
     outcome = world.run()
     assert isinstance(outcome.failures[PRODUCTION], NotProvenError)
     assert outcome.failures[PRODUCTION].exit_code == 5
-    assert asked[1].endswith(str(outcome.results["amd64/stock/10-base"].record.image))
+    assert asked[1].endswith(str(outcome.results[StepId.parse("amd64/stock/10-base")].record.image))
     assert "v1-stock-amd64" not in world.tags()
     graph = world.graph()
     step = graph.by_id[PRODUCTION]

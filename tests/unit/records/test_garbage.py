@@ -20,6 +20,7 @@ from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import referrers_tag
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.pool import Registries
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeHost, FakeRegistry
 from tests.support.keys import payload_of, store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
@@ -38,7 +39,7 @@ def record(
     step = step or f"amd64/stock/{name}"
     return Record(
         key=components.key,
-        step=step,
+        step=StepId.parse(step),
         family="-".join(step.split("/")),
         image=image.digest,
         identity="i",
@@ -244,7 +245,9 @@ def test_kept_images_are_reused_and_deleted_ones_rebuilt(world: World) -> None:
     world.begin_again()
     world.write({"stock/blas-amd64-args": "CPU=ONE\n"})
     assert world.run().succeeded
-    assert world.driver.built[0] == "amd64/stock/20-blas", "the base step belongs to the run that stayed, too"
+    assert world.driver.built[0] == StepId.parse("amd64/stock/20-blas"), (
+        "the base step belongs to the run that stayed, too"
+    )
 
 
 def test_result_is_usable_after_collection(world: World) -> None:

@@ -15,6 +15,7 @@ from chainbuild.records.index import RecordIndex, read_index
 from chainbuild.records.record import Record
 from chainbuild.records.tags import image_tag, index_tag
 from chainbuild.registry.transport import TransportError
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer
 from tests.support.keys import signing_key
 from tests.support.world import AMD64, ARM64, REPOSITORY, THREE_STEPS, World
@@ -127,7 +128,7 @@ def test_partial_run_keeps_other_steps_in_the_index(world: World) -> None:
     outcome = world.run(graph)
     keep(world, graph, outcome)
     world.now += 1000
-    record = outcome.results["amd64/stock/10-base"].record
+    record = outcome.results[StepId.parse("amd64/stock/10-base")].record
     index_of(world, graph).update(graph.chains[0], [record])
     assert not plan(world).builds
     assert len(world.fake.log) == 2
@@ -178,7 +179,7 @@ def test_unreachable_registry_is_reported(world: World) -> None:
     outcome = world.run(graph)
     world.fake.answers = [TransportError("refused", "refuses connections")] * 20
     index = index_of(world, graph)
-    record = outcome.results["amd64/stock/10-base"].record
+    record = outcome.results[StepId.parse("amd64/stock/10-base")].record
     with pytest.raises(UnreachableError):
         index.lookup(graph.chains[0].steps[0].repository, record.components)
 

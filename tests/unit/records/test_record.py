@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.references import Digest
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning, WarningList
 
 NAME = "src/\udcff é"
@@ -21,7 +22,7 @@ COMPONENTS = Components(
 )
 RECORD = Record(
     key=COMPONENTS.key,
-    step="amd64/stock/10-base",
+    step=StepId.parse("amd64/stock/10-base"),
     family="stock-10-base-amd64",
     image=Digest("sha256:" + "a" * 64),
     identity="sha256:" + "b" * 64,

@@ -15,12 +15,13 @@ from chainbuild.records.tags import image_record_tag, last_tag
 from chainbuild.records.transfer import adopt_unsigned, copy_records
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import put_artifact
+from chainbuild.step_id import StepId
 from chainbuild.trust.envelope import MEDIA_TYPE, Envelope
 from chainbuild.values import replace
 from tests.support.keys import keyring, record_store, signing_key, store_record
 from tests.support.world import CHAIN, REPOSITORY, STEP, THREE_STEPS, World
 
-BASE = "amd64/stock/10-base"
+BASE = StepId.parse("amd64/stock/10-base")
 PLACE = ImageReference(CHAIN, REPOSITORY)
 COPIES = ChainRegistry(CHAIN).records
 
@@ -44,7 +45,7 @@ def as_user(world: World, number: int) -> World:
     return world
 
 
-def record_of(world: World, step: str = BASE) -> Record:
+def record_of(world: World, step: StepId = BASE) -> Record:
     (record,) = [one.cached_record for one in world.plan().decisions if one.step.id == step]
     assert record is not None
     return record
@@ -60,7 +61,7 @@ def names_of(record: Record) -> tuple[ImageReference, ...]:
     )
 
 
-def reasons(world: World) -> dict[str, str]:
+def reasons(world: World) -> dict[StepId, str]:
     return {one.step.id: one.reason for one in world.plan().decisions if one.cached_record is None}
 
 
@@ -266,9 +267,9 @@ def as_before(world: World, **changes: object) -> Record:
 def test_adopted_record_of_an_earlier_version_is_reused(built: World) -> None:
     record = as_before(built)
     assert BASE in reasons(built)
-    assert dict(adopt_unsigned(built.records, PLACE, dry_run=True)) == {BASE: ""}
+    assert dict(adopt_unsigned(built.records, PLACE, dry_run=True)) == {str(BASE): ""}
     assert BASE in reasons(built)
-    assert dict(adopt_unsigned(built.records, PLACE)) == {BASE: ""}
+    assert dict(adopt_unsigned(built.records, PLACE)) == {str(BASE): ""}
     assert reasons(built) == {}
     assert record_of(built).image == record.image
 

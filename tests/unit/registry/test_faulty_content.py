@@ -36,6 +36,7 @@ from chainbuild.registry.images import copy_image, read_config, read_index, reso
 from chainbuild.registry.oci import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, Descriptor, Index, Manifest, canonical, digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import TransportError
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer, FakeRegistry
 from tests.support.keys import record_store, signing_key
 from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
@@ -99,7 +100,7 @@ def test_plan_with_a_registry_that_cannot_answer_raises(world: Watched, kind: st
 @pytest.mark.parametrize("question", ["read", "last", "of_image", "tagged", "misfit"])
 def test_records_with_a_registry_that_cannot_answer_raise(world: Watched, question: str, kind: str) -> None:
     outcome = world.run()
-    record = outcome.results["amd64/stock/10-base"].record
+    record = outcome.results[StepId.parse("amd64/stock/10-base")].record
     store = world.records
     ask: dict[str, Callable[[], object]] = {
         "read": lambda: store.read(PLACE, record.key),
@@ -146,7 +147,7 @@ def test_damaged_index_costs_requests_only(world: Watched) -> None:
 def test_damaged_record_is_reported_and_counts_as_missing(world: Watched) -> None:
     """It is a reason to build, but never a silent one."""
     outcome = world.run()
-    record = outcome.results["amd64/stock/10-base"].record
+    record = outcome.results[StepId.parse("amd64/stock/10-base")].record
     world.host.damage(world.host.tags[REPOSITORY, record.key])
     found = world.records.at(PLACE.with_tag(record.key))
     assert found.record is None

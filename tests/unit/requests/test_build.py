@@ -10,6 +10,7 @@ import pytest
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.references import ChainRegistry
 from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import THREE_STEPS, World
 
@@ -35,7 +36,7 @@ def problems(words: RunOptions, **changed: Any) -> tuple[Problem, ...]:
 
 def test_build_request_has_defaults(words: RunOptions, tmp_path: Path) -> None:
     request = read(words)
-    assert next(step.id for step in request.graph) == "amd64/stock/10-base"
+    assert next(step.id for step in request.graph) == StepId.parse("amd64/stock/10-base")
     assert str(request.graph.repo) == "team/atom"
     assert request.settings.root == tmp_path
     assert str(request.settings.chain) == "localhost:5000"
@@ -69,7 +70,7 @@ def test_build_request_has_all_flags(words: RunOptions, tmp_path: Path) -> None:
     assert [chain.platform.name for chain in request.graph.chains] == ["amd64", "aarch64"]
     assert request.settings.registry == ChainRegistry("ghcr.io", "org")
     assert request.settings.builders == {"": "near", "linux/arm64": "far"}
-    step = request.graph.by_id["amd64/stock/20-blas"]
+    step = request.graph.by_id[StepId.parse("amd64/stock/20-blas")]
     assert step.repository.name == "ghcr.io/org/team/atom"
     assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "ZEN")]
     assert dict(step.contexts) == {"sources": str(tmp_path / "src"), "more": "https://example.com/x.git"}
@@ -194,5 +195,5 @@ def test_problems_of_arguments_and_tree_are_reported_together(words: RunOptions,
 
 def test_bare_build_arg_takes_value_from_environment(words: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPU", "FROM-ENVIRONMENT")
-    step = read(words, build_args=["CPU"]).graph.by_id["amd64/stock/20-blas"]
+    step = read(words, build_args=["CPU"]).graph.by_id[StepId.parse("amd64/stock/20-blas")]
     assert [(arg.name, arg.value) for arg in step.args] == [("CPU", "FROM-ENVIRONMENT")]

@@ -20,10 +20,12 @@ from chainbuild.cli import science as science_running
 from chainbuild.errors import WrongUseError
 from chainbuild.execution import pipeline as run_module
 from chainbuild.execution.session import Session
+from chainbuild.model import published
 from chainbuild.references import ImageReference
 from chainbuild.requests import layer as layers
 from chainbuild.requests import science as words
 from chainbuild.requests.layer import LayerOptions, lookalikes, read_layer
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, CHAIN, FakeDriver, FakeStore, World, failed
 
@@ -97,7 +99,7 @@ def test_layer_request_has_its_arguments(tmp_path: Path, world: World) -> None:
         jobs=2,
     )
     made = read_layer(words)
-    assert [chain.result_tag for chain in made.request.graph.chains] == ["latest-amd64", "latest-aarch64"]
+    assert [names.tag for _, names in published(made.request.graph.chains)] == ["latest-amd64", "latest-aarch64"]
     step = next(iter(made.request.graph))
     assert step.repository.name == "ghcr.io/org/meehan/analysisbase"
     assert str(step.image("BASEIMAGE").source) == "meehan/slc6-atlasos"
@@ -242,7 +244,7 @@ def test_project_is_built_by_default(
     assert not world.driver.orders
     assert run(["--no-load"]) == 0
     assert "meehan/analysisbase:latest-amd64" in capsys.readouterr().out
-    assert [spec.step for spec in world.driver.orders] == [
+    assert [str(spec.step) for spec in world.driver.orders] == [
         "amd64/slc6-atlasos/slc6-atlasos",
         "amd64/slc6-analysisbase/slc6-analysisbase",
     ]
@@ -253,9 +255,11 @@ def test_project_is_built_by_default(
 def test_layer_of_project_is_selected_by_name_or_folder(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.write({"chainbuild.yaml": PROJECT})
     assert run(["layer", "slc6-atlasos", "--no-load"]) == 0
-    assert [spec.step for spec in world.driver.orders] == ["amd64/slc6-atlasos/slc6-atlasos"]
+    assert [spec.step for spec in world.driver.orders] == [StepId.parse("amd64/slc6-atlasos/slc6-atlasos")]
     assert run(["layer", "./slc6-analysisbase/", "--alone", "--no-load"]) == 0
-    assert [spec.step for spec in world.driver.orders][1:] == ["amd64/slc6-analysisbase/slc6-analysisbase"]
+    assert [spec.step for spec in world.driver.orders][1:] == [
+        StepId.parse("amd64/slc6-analysisbase/slc6-analysisbase")
+    ]
     # Alone or in the chain, the image is the same: there is nothing to build.
     assert run(["plan", "--fail-if-build"]) == 0
     capsys.readouterr()
@@ -288,7 +292,7 @@ def test_missing_and_duplicate_arguments_are_reported(world: World, capsys: pyte
 
 def test_failed_chain_publishes_completed_layers_only(world: World) -> None:
     world.write({"chainbuild.yaml": PROJECT})
-    world.driver.fails["amd64/slc6-analysisbase/slc6-analysisbase"] = failed("release")
+    world.driver.fails[StepId.parse("amd64/slc6-analysisbase/slc6-analysisbase")] = failed(StepId.parse("release"))
     assert run(["--no-load", "--plain"]) == 1
     # The base layer is complete and has its own image.
     assert readable(world) == ["meehan/slc6-atlasos:latest", "meehan/slc6-atlasos:latest-amd64"]
@@ -315,7 +319,7 @@ def test_science_layers_are_read_first_and_built_last(world: World, monkeypatch:
     assert run(["plan", "--fail-if-build"]) == 6
     assert told[-1]["fail_if_build"]
     told.clear()
-    world.driver.fails["amd64/slc6-atlasos/slc6-atlasos"] = failed("os")
+    world.driver.fails[StepId.parse("amd64/slc6-atlasos/slc6-atlasos")] = failed(StepId.parse("os"))
     assert run(["--no-load", "--refresh"]) == 1
     assert len(told) == 1, "read, but not started"
 

@@ -22,6 +22,7 @@ from chainbuild.singularity.images import find_images
 from chainbuild.singularity.sif import architecture
 from chainbuild.singularity.space import WorkFolders
 from chainbuild.singularity.tool import Conversion, TellLine
+from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeRegistry
 from tests.unit.singularity.test_sif import a_sif
 
@@ -134,7 +135,7 @@ def test_failed_conversion_does_not_stop_others(
     tool.fails["team/b:v1"] = BuildFailedError("no")
     outcome = run(session, tmp_path, "team/*")
     assert [sif.file for sif in outcome.made] == ["team_a_v1.sif", "team_c_v1.sif"]
-    assert list(outcome.failures) == [f"{OWN.name}/team/b:v1"]
+    assert list(outcome.failures) == [StepId.parse(f"{OWN.name}/team/b:v1")]
     assert kinds(told).count("StepFailed") == 1
     assert not list((tmp_path / "sifs").glob("team_b*"))
 

@@ -28,6 +28,7 @@ from chainbuild.singularity.places.folder import FolderPlace
 from chainbuild.singularity.places.oras import SIF_CONFIG, SIF_LAYER, OrasPlace
 from chainbuild.singularity.places.webdav import WebdavPlace
 from chainbuild.singularity.publishing import compare, publish
+from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.fake_registry import Answer, FakeRegistry, FakeResponse
 from tests.unit.singularity.conftest import sif_of
@@ -79,7 +80,7 @@ def test_publish_uploads_differing_files_despite_a_failure(shelf: Collection) ->
     place.fails[second.file] = RegistryError("no")
     published = publish(place, shelf, compared, told.append)
     assert (place.put_there, published.uploaded) == ([third.file], (third,))
-    assert list(published.failures) == [f"singularity/{second.file}"]
+    assert list(published.failures) == [StepId.parse(f"singularity/{second.file}")]
 
 
 def test_file_with_wrong_checksum_is_not_published(shelf: Collection) -> None:

@@ -13,6 +13,7 @@ import pytest
 import chainbuild
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Level, Message, StepWarnings
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 from chainbuild.ui import JsonView, LiveView, PlainView, Printer, Terminal, View, show_error
 from chainbuild.ui.board import Board
@@ -87,7 +88,7 @@ def test_printer_writes_messages_to_stderr(capsys: pytest.CaptureFixture[str]) -
     printer.note("three")
     printer.warn("four")
     printer.emit(Message(level="error", text="five"))
-    printer.emit(StepWarnings(step="s", image="i", warnings=(StepWarning(text="w"),), total=1))
+    printer.emit(StepWarnings(step=StepId.parse("s"), image="i", warnings=(StepWarning(text="w"),), total=1))
     assert capsys.readouterr() == ("", "one\ntwo\nnote: three\nwarning: four\nerror: five\n")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from chainbuild import events
+from chainbuild.step_id import StepId
 from chainbuild.text import cells
 from chainbuild.ui.board import Board
 from chainbuild.ui.layout import Frame, live_lines
@@ -21,7 +22,7 @@ DIGEST = "sha256:" + "ab" * 32
 
 
 def planned(step: str, action: str = "build", expected: float | None = None) -> events.PlannedStep:
-    return events.PlannedStep(step=step, action=action, reason="", image="x", expected_seconds=expected)
+    return events.PlannedStep(step=StepId.parse(step), action=action, reason="", image="x", expected_seconds=expected)
 
 
 def two_platforms() -> Board:
@@ -40,26 +41,32 @@ def two_platforms() -> Board:
         ),
         events.StepReused(
             at=1000.0,
-            step="amd64/stock/10-toolchain",
+            step=StepId.parse("amd64/stock/10-toolchain"),
             image="x",
             digest=DIGEST,
             saved_seconds=190,
             size=98_000_000,
             added=60_000_000,
         ),
-        events.StepStarted(at=1001.0, step="amd64/stock/20-openblas", activity="build"),
+        events.StepStarted(at=1001.0, step=StepId.parse("amd64/stock/20-openblas"), activity="build"),
         events.StepProgress(
-            at=1002.0, step="amd64/stock/20-openblas", doing="pushing layers", current=34_100_000, total=120_000_000
+            at=1002.0,
+            step=StepId.parse("amd64/stock/20-openblas"),
+            doing="pushing layers",
+            current=34_100_000,
+            total=120_000_000,
         ),
-        events.StepStarted(at=1001.0, step="aarch64/stock/10-toolchain", activity="build"),
+        events.StepStarted(at=1001.0, step=StepId.parse("aarch64/stock/10-toolchain"), activity="build"),
         events.LogLine(
             at=1050.0,
-            step="aarch64/stock/10-toolchain",
+            step=StepId.parse("aarch64/stock/10-toolchain"),
             vertex="RUN apt-get update",
             text="\x1b[32mGet:1\x1b[0m http://deb.example bookworm InRelease",
         ),
-        events.StepFailed(at=1060.0, step="aarch64/stock/10-toolchain", seconds=59, message="RUN apt-get failed"),
-        events.StepSkipped(at=1060.0, step="aarch64/stock/20-openblas", reason="10-toolchain failed"),
+        events.StepFailed(
+            at=1060.0, step=StepId.parse("aarch64/stock/10-toolchain"), seconds=59, message="RUN apt-get failed"
+        ),
+        events.StepSkipped(at=1060.0, step=StepId.parse("aarch64/stock/20-openblas"), reason="10-toolchain failed"),
     ):
         board.apply(event)
     return board
@@ -107,8 +114,10 @@ def test_rich_screen_draws_same_lines():
 
 def test_running_step_shows_last_line_without_escapes():
     board = two_platforms()
-    board.apply(events.StepStarted(at=1061.0, step="aarch64/stock/minimize", activity="minimize"))
-    board.apply(events.LogLine(step="aarch64/stock/minimize", vertex="v", text="\x1b[2J 5%\r 90% of libfoo.so"))
+    board.apply(events.StepStarted(at=1061.0, step=StepId.parse("aarch64/stock/minimize"), activity="minimize"))
+    board.apply(
+        events.LogLine(step=StepId.parse("aarch64/stock/minimize"), vertex="v", text="\x1b[2J 5%\r 90% of libfoo.so")
+    )
     assert "  ⠼ minimize      minimizing" in text(board)
     assert "\n      90% of libfoo.so\n" in text(board)
 
@@ -118,15 +127,15 @@ def test_long_plan_collapses_finished_and_distant_steps():
     steps = tuple(planned(f"amd64/stock/{number:02d}-part", expected=60) for number in range(60))
     board.apply(events.RunStarted(at=9000.0, steps=steps))
     for number in range(20):
-        step = f"amd64/stock/{number:02d}-part"
+        step = StepId("amd64", "stock", f"{number:02d}-part")
         board.apply(events.StepStarted(at=9000 + number * 60.0, step=step, activity="build"))
         board.apply(
             events.StepFinished(
                 at=9060 + number * 60.0, step=step, activity="build", image="x", digest=DIGEST, seconds=60.0
             )
         )
-    board.apply(events.StepStarted(at=10200.0, step="amd64/stock/20-part", activity="build"))
-    board.apply(events.LogLine(at=10201.0, step="amd64/stock/20-part", vertex="v", text="compiling"))
+    board.apply(events.StepStarted(at=10200.0, step=StepId.parse("amd64/stock/20-part"), activity="build"))
+    board.apply(events.LogLine(at=10201.0, step=StepId.parse("amd64/stock/20-part"), vertex="v", text="compiling"))
     assert (
         text(board, height=10, now=10230.0)
         == """\
@@ -159,7 +168,7 @@ def test_live_view_always_fits(platforms: int, steps: int, started: int, width: 
         f"p{p}/an-option-with-a-long-name/{s:02d}-日本語-descriptor" for p in range(platforms) for s in range(steps)
     ]
     board.apply(events.RunStarted(at=0.0, steps=tuple(planned(name, expected=5000.0) for name in names)))
-    for name in names[:: max(1, len(names) // (started + 1))]:
+    for name in map(StepId.parse, names[:: max(1, len(names) // (started + 1))]):
         board.apply(events.StepStarted(at=0.0, step=name, activity="build"))
         board.apply(events.StepProgress(at=0.0, step=name, doing="RUN " + "make " * 40, current=10**9, total=10**10))
         board.apply(events.LogLine(at=0.0, step=name, vertex="v", text="語" * 200))
@@ -173,7 +182,7 @@ def test_running_steps_stay_visible_in_few_rows():
     board = Board()
     steps = tuple(planned(f"p{p}/o/{s}-part") for p in range(5) for s in range(5))
     board.apply(events.RunStarted(at=0.0, steps=steps))
-    board.apply(events.StepStarted(at=0.0, step="p3/o/2-part", activity="build"))
+    board.apply(events.StepStarted(at=0.0, step=StepId.parse("p3/o/2-part"), activity="build"))
     assert "2-part  building" in text(board, height=4, now=1.0)
 
 
@@ -212,7 +221,7 @@ def test_live_view_takes_events_from_several_threads(monkeypatch):
 
     def work(platform: str) -> None:
         for number in range(10):
-            step = f"{platform}/stock/{number}-x"
+            step = StepId(platform, "stock", f"{number}-x")
             view.emit(events.StepStarted(at=1000.0, step=step, activity="build"))
             for line in range(50):
                 view.emit(events.LogLine(at=1000.0, step=step, vertex="v", text=f"line {line}"))
@@ -242,7 +251,9 @@ def test_run_without_builds_opens_no_screen():
     view = LiveView(Terminal(stream=out), Terminal(stream=err, is_terminal=True, fixed_width=80), clock=lambda: 1.0)
     with view:
         view.emit(events.RunStarted(at=0.5, steps=(planned("amd64/stock/10-a", "reuse"),)))
-        view.emit(events.StepReused(at=0.6, step="amd64/stock/10-a", image="x", digest=DIGEST, saved_seconds=61))
+        view.emit(
+            events.StepReused(at=0.6, step=StepId.parse("amd64/stock/10-a"), image="x", digest=DIGEST, saved_seconds=61)
+        )
         view.emit(events.RunFinished(at=0.7, seconds=0.2, succeeded=True))
     assert "\x1b[?25l" not in err.getvalue()
     assert (

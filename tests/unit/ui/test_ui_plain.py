@@ -8,13 +8,14 @@ import threading
 from pathlib import Path
 
 from chainbuild import events
+from chainbuild.step_id import StepId
 from chainbuild.step_warnings import SHOWN, StepWarning
 from chainbuild.ui.summary import failing_line
 from chainbuild.ui.terminal import Terminal
 from chainbuild.ui.views import JsonView, PlainView
 
 DIGEST = "sha256:" + "ab" * 32
-STEP = "amd64/stock/20-openblas"
+STEP = StepId.parse("amd64/stock/20-openblas")
 
 
 class Clock:
@@ -44,7 +45,7 @@ class Shown:
         return self._out.getvalue()
 
 
-def planned(step: str, action: str = "build", expected: float | None = None) -> events.PlannedStep:
+def planned(step: StepId, action: str = "build", expected: float | None = None) -> events.PlannedStep:
     return events.PlannedStep(step=step, action=action, reason="", image="x", expected_seconds=expected)
 
 
@@ -53,12 +54,12 @@ def a_good_run() -> list[events.Event]:
         events.Message(at=999.0, text="the registry at localhost:5000 was started"),
         events.RunStarted(
             at=1000.0,
-            steps=(planned("amd64/stock/10-toolchain", "reuse"), planned(STEP, expected=247)),
+            steps=(planned(StepId.parse("amd64/stock/10-toolchain"), "reuse"), planned(STEP, expected=247)),
             log_folder=Path("logs/run-1"),
         ),
         events.StepReused(
             at=1000.1,
-            step="amd64/stock/10-toolchain",
+            step=StepId.parse("amd64/stock/10-toolchain"),
             image="x",
             digest=DIGEST,
             saved_seconds=190,
@@ -153,13 +154,13 @@ def test_plain_view_verbose_prints_build_output_without_escapes():
 def failed_run() -> list[events.Event]:
     lines = ["gcc -c a.c", "a.c:1:1: error: unknown type name 'x'", "make: *** [Makefile:3: a.o] Error 1"]
     return [
-        events.RunStarted(at=1000.0, steps=(planned(STEP), planned("amd64/stock/30-python"))),
+        events.RunStarted(at=1000.0, steps=(planned(STEP), planned(StepId.parse("amd64/stock/30-python")))),
         events.StepStarted(at=1000.0, step=STEP, activity="build", log_path=Path("logs/x.log")),
         events.LogLine(at=1001.0, step=STEP, vertex="RUN apt-get", text="of another instruction"),
         *(events.LogLine(at=1002.0, step=STEP, vertex="RUN make", text=text) for text in lines),
         events.StepFailed(at=1003.0, step=STEP, seconds=3.0, message="RUN make failed with exit code 2"),
         events.StepProgress(at=1003.1, step=STEP, doing="a late word of the builder"),
-        events.StepSkipped(at=1003.0, step="amd64/stock/30-python", reason="20-openblas failed"),
+        events.StepSkipped(at=1003.0, step=StepId.parse("amd64/stock/30-python"), reason="20-openblas failed"),
         events.RunFinished(at=1004.0, seconds=4.0, succeeded=False),
     ]
 
@@ -233,7 +234,7 @@ def test_silent_step_gets_heartbeat():
 
 
 def test_interrupted_run_prints_summary_with_collapsed_rest():
-    names = [f"amd64/stock/{number}-part" for number in range(10, 20)]
+    names = [StepId("amd64", "stock", f"{number}-part") for number in range(10, 20)]
     shown = Shown(now=1030.0)
     try:
         with shown.view:
@@ -262,7 +263,9 @@ def test_plain_view_keeps_lines_of_threads_apart():
 
     def work(platform: str) -> None:
         for number in range(200):
-            shown.view.emit(events.LogLine(step=f"{platform}/o/s", vertex="v", text=f"{platform} says {number}"))
+            shown.view.emit(
+                events.LogLine(step=StepId.parse(f"{platform}/o/s"), vertex="v", text=f"{platform} says {number}")
+            )
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("amd64", "aarch64")]
     for thread in threads:

@@ -8,12 +8,13 @@ import shlex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainbuild.step_id import StepId
 from chainbuild.ui import PlanRow, Terminal, command_line, show_plan
 
 ROWS = (
-    PlanRow(step="amd64/stock/10-toolchain", action="reuse", reason="nothing changed", image="r/x:1"),
+    PlanRow(step=StepId.parse("amd64/stock/10-toolchain"), action="reuse", reason="nothing changed", image="r/x:1"),
     PlanRow(
-        step="amd64/stock/20-openblas",
+        step=StepId.parse("amd64/stock/20-openblas"),
         action="build",
         reason="args changed: BLAS_TARGET_CPU HASWELL → ZEN, and this reason is so long that it has to be wrapped",
         image="r/x:2",
@@ -21,9 +22,15 @@ ROWS = (
         command=("docker", "buildx", "build", "--build-arg", "A=it's b", "."),
     ),
     PlanRow(
-        step="aarch64/stock/20-openblas", action="build", reason="not built yet", image="r/x:3", expected_seconds=2400
+        step=StepId.parse("aarch64/stock/20-openblas"),
+        action="build",
+        reason="not built yet",
+        image="r/x:3",
+        expected_seconds=2400,
     ),
-    PlanRow(step="aarch64/stock/minimize", action="minimize", reason="its parent is built", image="r/x:4"),
+    PlanRow(
+        step=StepId.parse("aarch64/stock/minimize"), action="minimize", reason="its parent is built", image="r/x:4"
+    ),
 )
 
 
@@ -55,7 +62,7 @@ expected at least 40m00s, 44m07s of work, platforms in parallel, no timing yet f
 
 def test_stage_row_shows_inherited_and_verbose_arguments():
     row = PlanRow(
-        step="amd64/extras/minimize",
+        step=StepId.parse("amd64/extras/minimize"),
         action="minimize",
         reason="never built",
         image="r/x:5",

@@ -136,11 +136,11 @@ class Shelf:
     def actions(self, *globs: str, **words: Any) -> dict[str, str]:
         """Return the planned action of each image, without the platform."""
         plan = self.plan(*globs, **words)
-        return {decision.step.id.split("/", 2)[2]: decision.action for decision in plan.decisions}
+        return {decision.step.id.name: decision.action for decision in plan.decisions}
 
     def reasons(self, *globs: str, **words: Any) -> dict[str, str]:
         plan = self.plan(*globs, **words)
-        return {decision.step.id.split("/", 2)[2]: decision.reason for decision in plan.decisions}
+        return {decision.step.id.name: decision.reason for decision in plan.decisions}
 
     def create(self, *globs: str, **words: Any) -> RunOutcome:
         with self.laid("create", *globs, **words) as (_, _, run):
@@ -173,7 +173,7 @@ class Shelf:
     @property
     def built(self) -> list[str]:
         """Return the images that the last run built, in order."""
-        return [step.split("/", 2)[2] for step in self.driver.built]
+        return [step.name for step in self.driver.built]
 
     @property
     def said(self) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from chainbuild.errors import NotFoundInRegistryError, WrongUseError
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, CHAIN
 
 from .shelf import Shelf
@@ -87,12 +88,12 @@ def test_stage_for_other_platform_uses_image_of_that_platform(lab: Shelf) -> Non
     text = "FROM --platform=linux/arm64 run:x AS far\nFROM debian:1\nCOPY --from=far /a /a"
     lab.type("cross/x", text, dependencies=["../../run"])
     plan = lab.plan("cross")
-    assert [step.step.id for step in plan.decisions] == [
+    assert [str(step.step.id) for step in plan.decisions] == [
         "amd64/types/run:x",
         "aarch64/types/run:x",
         "amd64/types/cross:x",
     ]
-    assert plan.decisions[-1].step.needs == ("aarch64/types/run:x",)
+    assert plan.decisions[-1].step.needs == (StepId.parse("aarch64/types/run:x"),)
 
 
 def test_build_context_has_rendered_templates_but_no_secrets(lab: Shelf) -> None:
@@ -207,7 +208,7 @@ def test_update_pulls_published_image_with_same_key(lab: Shelf) -> None:
     lab.publish("run", "dev", "app")
     other_machine(lab)
     shown = lab.update("app", pull=False)
-    assert list(shown.published) == ["amd64/types/run:x"], "dependents are checked after it is pulled"
+    assert list(shown.published) == [StepId.parse("amd64/types/run:x")], "dependents are checked after it is pulled"
     lab.update("app")
     assert lab.built == []
     assert [text.split(" ")[1] for text in lab.said if text.startswith("pulled ")] == ["run:x", "dev:x", "app:x"]
@@ -221,7 +222,7 @@ def test_published_image_with_other_key_is_not_pulled(lab: Shelf) -> None:
     other_machine(lab)
     lab.type("dev/x", "FROM run:x\nRUN otherwise", dependencies=["../../run"])
     found = lab.update("dev")
-    assert (list(found.published), lab.built, found.never) == (["amd64/types/run:x"], [], ("dev:x",))
+    assert (list(found.published), lab.built, found.never) == ([StepId.parse("amd64/types/run:x")], [], ("dev:x",))
 
 
 def test_update_with_unreachable_registry_builds_locally(lab: Shelf) -> None:

@@ -228,7 +228,7 @@ class Grove:
 
     def actions(self, **words: Any) -> dict[str, str]:
         """Return the planned action of each step, without the platform."""
-        return {decision.step.id.partition("/")[2]: decision.action for decision in self.plan(**words).decisions}
+        return {decision.step.id.in_option: decision.action for decision in self.plan(**words).decisions}
 
     def builds(self, **words: Any) -> list[str]:
         """Return the steps that a plan builds, in order, without the platform."""
@@ -237,11 +237,11 @@ class Grove:
     @property
     def built(self) -> list[str]:
         """Return the steps that the last run built, in order, without the platform."""
-        return [step.partition("/")[2] for step in self.driver.built]
+        return [step.in_option for step in self.driver.built]
 
     @property
     def reused(self) -> list[str]:
-        return [event.step.partition("/")[2] for event in self.events if isinstance(event, StepReused)]
+        return [event.step.in_option for event in self.events if isinstance(event, StepReused)]
 
     @property
     def said(self) -> list[str]:

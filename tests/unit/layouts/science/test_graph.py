@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.model import ImageInput
+from chainbuild.model import ImageInput, published
 from chainbuild.references import ImageReference
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -18,11 +19,11 @@ def test_science_layer_is_a_single_step_chain(grove: Grove) -> None:
         low, top = layout.graph.chains
         assert layout.graph.together
     assert low.base == ImageReference.parse("debian:1")
-    assert top.base == low.result.id == "amd64/science/low"
+    assert top.base == low.result.id == StepId.parse("amd64/science/low")
     assert top.last.images == (
         ImageInput(
             name="quay.io/any/repo/sci/low:1.0",
-            source="amd64/science/low",
+            source=StepId.parse("amd64/science/low"),
             platform=top.platform,
             as_context=True,
             origin="science/top/Dockerfile:1",
@@ -30,12 +31,14 @@ def test_science_layer_is_a_single_step_chain(grove: Grove) -> None:
     )
     assert top.last.dockerfile == grove.root / "science/top/Dockerfile"
     assert top.last.context == grove.root / "science/top"
-    assert str(top.repo) == "quay.io/me/test/sci/top"
-    assert str(top.index) == "localhost:5000/quay.io/me/test/sci/top:1.1"
-    assert str(top.release) == "localhost:5000/quay.io/me/test/sci/top:1.1-amd64"
-    assert top.aliases == ("1.1-42-f90dbd6",)
     assert str(top.last.repository) == "localhost:5000/quay.io/me/test"
-    assert top.local_tag is None, "only final images are loaded"
+    names = top.publication
+    assert names is not None
+    assert str(names.repo) == "quay.io/me/test/sci/top"
+    assert str(names.index) == "localhost:5000/quay.io/me/test/sci/top:1.1"
+    assert str(names.release) == "localhost:5000/quay.io/me/test/sci/top:1.1-amd64"
+    assert names.aliases == ("1.1-42-f90dbd6",)
+    assert names.local_tag is None, "only final images are loaded"
 
 
 def test_final_layer_has_a_compat_image(grove: Grove) -> None:
@@ -47,9 +50,10 @@ def test_final_layer_has_a_compat_image(grove: Grove) -> None:
         assert compat.last.text is not None
         assert compat.last.text.startswith(b"FROM sci/low:1.0\n")
     assert compat.base == science.result.id
-    assert compat.last.id == "amd64/compat/x-1.0"
-    assert str(compat.index) == "localhost:5000/compute-images/rel/x:1.0"
-    assert (compat.local_tag, str(compat.repo)) == ("1.0", "compute-images/rel/x")
+    assert compat.last.id == StepId.parse("amd64/compat/x-1.0")
+    assert compat.publication is not None
+    assert str(compat.publication.index) == "localhost:5000/compute-images/rel/x:1.0"
+    assert (compat.publication.local_tag, str(compat.publication.repo)) == ("1.0", "compute-images/rel/x")
     assert compat.last.shown == "Dockerfile of x:1.0"
 
 
@@ -58,11 +62,11 @@ def test_alias_is_omitted_without_git_or_with_edits(grove: Grove) -> None:
     grove.compat("c")
     grove.git.edits = True
     with grove.laid() as (_, layout, _):
-        assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
+        assert [names.aliases for _, names in published(layout.graph.chains)] == [(), ()]
         assert "1.0-42-f90dbd6-dirty" in [stamp.value for stamp in layout.graph.chains[0].last.post_build_labels]
     grove.git.none = True
     with grove.laid() as (_, layout, _):
-        assert [chain.aliases for chain in layout.graph.chains] == [(), ()]
+        assert [names.aliases for _, names in published(layout.graph.chains)] == [(), ()]
         assert "1.0" in [stamp.value for stamp in layout.graph.chains[0].last.post_build_labels]
 
 
@@ -99,7 +103,7 @@ def test_platforms_are_built_side_by_side(grove: Grove) -> None:
     grove.science("top", "FROM sci/low:1.0", image="x", compat="c")
     grove.compat("c", "CMD x")
     with grove.laid(platform="amd64,aarch64") as (_, layout, _):
-        assert [step.id for step in layout.graph] == [
+        assert [str(step.id) for step in layout.graph] == [
             "amd64/science/low",
             "amd64/science/top",
             "aarch64/science/low",
@@ -107,7 +111,7 @@ def test_platforms_are_built_side_by_side(grove: Grove) -> None:
             "amd64/compat/x-1.0",
             "aarch64/compat/x-1.0",
         ]
-        assert [chain.local_tag for chain in layout.graph.chains][-2:] == ["1.0-amd64", "1.0-aarch64"]
+        assert [names.local_tag for _, names in published(layout.graph.chains)][-2:] == ["1.0-amd64", "1.0-aarch64"]
     assert grove.run(platform="amd64,aarch64").succeeded
     assert {name for name in grove.tags() if "/rel/" in name} == {
         f"compute-images/rel/x:{tag}" for tag in ("1.0", "1.0-amd64", "1.0-aarch64", "1.0-42-f90dbd6")
@@ -120,12 +124,12 @@ def test_layer_can_use_layer_of_another_platform(grove: Grove) -> None:
         "top", "FROM --platform=linux/arm64 sci/low:1.0 AS low\nFROM debian:1\nCOPY --from=low / /", image="top"
     )
     with grove.laid() as (_, layout, _):
-        assert [(step.id, step.needs) for step in layout.graph] == [
-            ("amd64/science/low", ()),
-            ("aarch64/science/low", ()),
-            ("amd64/science/top", ("aarch64/science/low",)),
+        assert [(str(step.id), [str(need) for need in step.needs]) for step in layout.graph] == [
+            ("amd64/science/low", []),
+            ("aarch64/science/low", []),
+            ("amd64/science/top", ["aarch64/science/low"]),
         ]
-        assert [chain.named for chain in layout.graph.chains] == [True, False, True]
+        assert [chain.publication is not None for chain in layout.graph.chains] == [True, False, True]
 
 
 def test_compat_layer_can_copy_from_science_layer(grove: Grove) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.science.graph import ScienceLayout
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -130,12 +131,12 @@ def test_arbitrary_layers_are_built_once_in_order(
             return
         outcome = grove.run()
         assert outcome.succeeded
-        assert sorted(grove.built) == sorted(step.id.partition("/")[2] for step in layout.graph)
+        assert sorted(grove.built) == sorted(step.id.in_option for step in layout.graph)
         assert grove.builds() == []
 
 
 def _check(layout: ScienceLayout) -> None:
-    done: set[str] = set()
+    done: set[StepId] = set()
     for step in layout.graph:
         assert step.id not in done, "once"
         assert set(step.needs) <= done, "after its dependencies"

@@ -10,6 +10,7 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.operations.science import orphans
 from chainbuild.requests.science import ScienceOptions, read_words
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -80,10 +81,10 @@ def test_from_with_orphaned_version_is_reported_unless_allowed(tree: Grove) -> N
     assert told(tree) == ["science/b/Dockerfile:1: its base sci/a:0.9 is no longer built by any layer"]
     for allowed in ("a:0.9", "x:0.9"):
         with tree.laid(allow_orphan=[allowed]) as (_, layout, _):
-            (image,) = layout.graph.by_id["amd64/science/b"].images
+            (image,) = layout.graph.by_id[StepId.parse("amd64/science/b")].images
             assert str(image.source) == "localhost:5000/compute-images/sci/a:0.9"
     with tree.laid(allow_orphan=["a:0.9"], repo="quay.io/me/test") as (_, layout, _):
-        (image,) = layout.graph.by_id["amd64/science/b"].images
+        (image,) = layout.graph.by_id[StepId.parse("amd64/science/b")].images
         assert str(image.source) == "quay.io/me/test/sci/a:0.9"
 
 
@@ -139,7 +140,7 @@ def test_failed_run_does_not_accept_orphans(tree: Grove) -> None:
 
     tree.run()
     tree.science("a", image="x", version="1.1", compat="c")
-    tree.driver.fails["amd64/compat/x-1.1"] = BuildFailedError("amd64/compat/x-1.1: no")
+    tree.driver.fails[StepId.parse("amd64/compat/x-1.1")] = BuildFailedError("amd64/compat/x-1.1: no")
     assert not tree.run(allow_orphan=["x:1.0"]).succeeded
     with pytest.raises(WrongUseError):
         tree.run()

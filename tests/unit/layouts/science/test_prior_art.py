@@ -10,6 +10,7 @@ import pytest
 from chainbuild.errors import BuildFailedError, WrongUseError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.layouts.science.manifests import Version
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -58,7 +59,7 @@ def test_from_in_any_form_is_a_dependency(grove: Grove, dockerfile: str) -> None
     grove.science("a")
     grove.science("b", dockerfile)
     with grove.laid() as (_, layout, _):
-        assert layout.graph.by_id["amd64/science/b"].needs == ("amd64/science/a",)
+        assert layout.graph.by_id[StepId.parse("amd64/science/b")].needs == (StepId.parse("amd64/science/a"),)
 
 
 def test_from_with_digest_is_a_dependency(grove: Grove) -> None:
@@ -73,7 +74,7 @@ def test_from_with_other_registry_is_external(grove: Grove) -> None:
     grove.fake.add_image("quay.io/other/foreign:1.0", "amd64", layers=[b"theirs"])
     grove.science("b", "FROM quay.io/other/foreign:1.0")
     with grove.laid() as (_, layout, _):
-        assert layout.graph.by_id["amd64/science/b"].needs == ()
+        assert layout.graph.by_id[StepId.parse("amd64/science/b")].needs == ()
 
 
 def test_from_with_compat_image_is_rejected(grove: Grove) -> None:
@@ -89,7 +90,7 @@ def test_from_is_replaced_by_image_of_repo(grove: Grove) -> None:
     grove.science("b", "FROM containers.repo.sciserver.org/compute-images/sci/a:1.0")
     text = (grove.root / "science/b/Dockerfile").read_text()
     assert grove.run(repo="me/test").succeeded
-    (order,) = [order for order in grove.driver.orders if order.step == "amd64/science/b"]
+    (order,) = [order for order in grove.driver.orders if order.step == StepId.parse("amd64/science/b")]
     (pin,) = order.pins
     assert pin.word == "containers.repo.sciserver.org/compute-images/sci/a:1.0"
     assert pin.reference.startswith("localhost:5000/me/test@sha256:")
@@ -112,7 +113,7 @@ def test_nested_includes_are_built(grove: Grove) -> None:
     grove.compat("top", "ENV TOP=1", includes=["mid"])
     with grove.laid() as (_, layout, _):
         (merged,) = layout.merged.values()
-        step = layout.graph.by_id["amd64/compat/a-1.0"]
+        step = layout.graph.by_id[StepId.parse("amd64/compat/a-1.0")]
         assert (step.context / "low").read_text() == "low"
     places = [merged.text.index(f"ENV {name}=1") for name in ("LOW", "MID", "TOP")]
     assert places == sorted(places)
@@ -139,7 +140,7 @@ def test_later_layer_wins_for_files_of_equal_size_and_time(grove: Grove) -> None
     for name in ("low", "top"):
         os.utime(grove.root / f"compat/{name}/f", (1_000_000, 1_000_000))
     with grove.laid() as (_, layout, _):
-        step = layout.graph.by_id["amd64/compat/a-1.0"]
+        step = layout.graph.by_id[StepId.parse("amd64/compat/a-1.0")]
         assert (step.context / "f").read_text() == "top"
 
 
@@ -188,7 +189,7 @@ def test_unknown_compat_of_unselected_layer_is_reported(grove: Grove) -> None:
 def test_failed_build_pushes_no_images(grove: Grove) -> None:
     grove.science("a")
     grove.science("b", "FROM sci/a:1.0")
-    grove.driver.fails["amd64/science/b"] = BuildFailedError("amd64/science/b: no")
+    grove.driver.fails[StepId.parse("amd64/science/b")] = BuildFailedError("amd64/science/b: no")
     assert not grove.run(repo="quay.io/me/test", push=True).succeeded
     assert grove.tags() == {}
     assert not [name for name, _ in grove.fake.host("quay.io").tags if name.startswith("me/")]
@@ -199,7 +200,7 @@ def test_temporary_folders_are_removed(grove: Grove) -> None:
     grove.compat("c", "COPY f /", files={"f": "x"})
     before = sorted(grove.root.rglob("*"))
     with grove.laid() as (_, layout, _):
-        made = layout.graph.by_id["amd64/compat/a-1.0"].context
+        made = layout.graph.by_id[StepId.parse("amd64/compat/a-1.0")].context
         assert made.is_dir()
     assert not made.parent.exists()
     assert sorted(grove.root.rglob("*")) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainbuild.errors import BuildFailedError
+from chainbuild.step_id import StepId
 
 from .grove import Grove
 
@@ -34,7 +35,7 @@ def test_failed_build_publishes_no_tags(tree: Grove) -> None:
     tree.run()
     before = tree.tags()
     (tree.root / "science/a/Dockerfile").write_text("FROM debian:1\nRUN more\n")
-    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    tree.driver.fails[StepId.parse("amd64/compat/x-2.0")] = BuildFailedError("amd64/compat/x-2.0: no")
     outcome = tree.run(keep_going=True)
     assert tree.built == ["science/a", "science/b", "compat/x-1.0", "compat/x-2.0"]
     assert not outcome.succeeded
@@ -52,10 +53,14 @@ def test_failed_build_publishes_no_tags(tree: Grove) -> None:
 def test_failed_test_publishes_no_tags(tree: Grove) -> None:
     for folder in ("science/b", "compat/c"):
         (tree.root / folder / "layer-test").write_text("#!/bin/sh\ntrue\n")
-    tree.driver.fails_tests["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: exit code 1")
+    tree.driver.fails_tests[StepId.parse("amd64/compat/x-2.0")] = BuildFailedError("amd64/compat/x-2.0: exit code 1")
     outcome = tree.run(keep_going=True)
     assert not outcome.succeeded
-    assert tree.driver.tested == ["amd64/science/b", "amd64/compat/x-1.0", "amd64/compat/x-2.0"]
+    assert tree.driver.tested == [
+        StepId.parse("amd64/science/b"),
+        StepId.parse("amd64/compat/x-1.0"),
+        StepId.parse("amd64/compat/x-2.0"),
+    ]
     assert tree.tags() == {}
     tree.driver.fails_tests.clear()
     assert tree.run().succeeded
@@ -111,7 +116,7 @@ def test_unchanged_image_gets_no_second_immutable_tag(tree: Grove) -> None:
 
 
 def test_immutable_tag_after_failed_run_matches_the_image(tree: Grove) -> None:
-    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    tree.driver.fails[StepId.parse("amd64/compat/x-2.0")] = BuildFailedError("amd64/compat/x-2.0: no")
     tree.run()
     tree.driver.fails.clear()
     tree.git.count = 43
@@ -175,7 +180,7 @@ def test_immutable_tag_in_target_registry_is_kept(tree: Grove) -> None:
 def test_failed_build_pushes_no_tags(tree: Grove) -> None:
     there = tree.fake.host("quay.io")
     known = set(there.tags)
-    tree.driver.fails["amd64/compat/x-2.0"] = BuildFailedError("amd64/compat/x-2.0: no")
+    tree.driver.fails[StepId.parse("amd64/compat/x-2.0")] = BuildFailedError("amd64/compat/x-2.0: no")
     tree.run(repo="quay.io/me/test", push=True)
     assert set(there.tags) == known
 
@@ -183,6 +188,6 @@ def test_failed_build_pushes_no_tags(tree: Grove) -> None:
 def test_merged_dockerfile_lines_map_to_their_source(tree: Grove) -> None:
     tree.compat("c", "ENV A=1\nRUN false")
     tree.run()
-    (order,) = [order for order in tree.driver.orders if order.step == "amd64/compat/x-1.0"]
+    (order,) = [order for order in tree.driver.orders if order.step == StepId.parse("amd64/compat/x-1.0")]
     lines = order.dockerfile.name, order.where(1), order.where(4)
     assert lines[1:] == ("Dockerfile of x:1.0:1", "compat/c/Dockerfile:2")

@@ -15,9 +15,10 @@ from chainbuild.execution.outcome import RunOutcome
 from chainbuild.proof.trace.runs import TraceTarget, dockerfile_for
 from chainbuild.registry.images import resolve
 from chainbuild.requests.project_runs import without_tests
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, THREE_STEPS, TRACE, World, failed
 
-PRODUCTION = "amd64/stock/production"
+PRODUCTION = StepId.parse("amd64/stock/production")
 PRODUCTION_TEST, BLAS_TEST, VENV_TEST = "stock/production-test", "stock/blas-test", "stock/venv-test"
 ARGS = "stock/production-amd64-args"
 STAGE = "utilities/Dockerfile-production"
@@ -91,7 +92,7 @@ def test_chain_is_traced_once_and_recorded(world: World) -> None:
     (spec,) = [spec for spec in world.driver.orders if spec.dockerfile.name == TRACE]
     args = dict(spec.args)
     assert args["PRODUCTION_IMAGE"].endswith(str(record.image))
-    assert args["CHAIN_IMAGE"].endswith(str(outcome.results["amd64/stock/30-venv"].record.image))
+    assert args["CHAIN_IMAGE"].endswith(str(outcome.results[StepId.parse("amd64/stock/30-venv")].record.image))
     world.begin_again()
     assert world.run().succeeded
     assert world.driver.orders == []
@@ -261,14 +262,14 @@ def test_killed_test_is_failure_not_warning(world: World) -> None:
 
 def test_chain_image_with_lost_layer_is_rebuilt_before_trace(world: World) -> None:
     outcome = world.run()
-    last = outcome.results["amd64/stock/30-venv"]
+    last = outcome.results[StepId.parse("amd64/stock/30-venv")]
     image = resolve(world.registries, last.step.repository.with_digest(last.record.image), AMD64)
     world.host.forget(image.layers[-1].digest)
     world.begin_again()
     world.write({PRODUCTION_TEST: "#!/bin/sh\nother\n"})
     outcome = world.run()
     assert outcome.succeeded
-    assert world.driver.built == ["amd64/stock/30-venv"]
+    assert world.driver.built == [StepId.parse("amd64/stock/30-venv")]
     assert world.driver.traced == [PRODUCTION]
 
 
