@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
 from chainbuild.model import Graph

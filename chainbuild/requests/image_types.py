@@ -10,7 +10,7 @@ from msgspec import Struct, field
 import chainbuild
 from chainbuild.dockerfile import unknown_args
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts.image_types.graph import ImageTypesTask, Purpose
 from chainbuild.layouts.image_types.relations import Relations, relate

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings
 from chainbuild.host.git import CommitRange, Git
 from chainbuild.layouts.science.layer_graph import LayerFilter, LayerSelection, changed_folders, folders_named, select

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Session, Settings
 from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
