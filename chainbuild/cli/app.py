@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import chainbuild
 from chainbuild.cli.commands import (
@@ -36,7 +36,7 @@ from chainbuild.cli.commands import image_types as types
 from chainbuild.cli.commands import images as inventory
 from chainbuild.cli.commands import test as retest
 from chainbuild.cli.examples import ending
-from chainbuild.cli.flags import with_registry_flags
+from chainbuild.cli.flags import Command
 from chainbuild.errors import WrongUseError
 from chainbuild.project.location import find_project
 from chainbuild.references import Platform
@@ -92,10 +92,10 @@ def _put(name: str, what: Callable[..., int] | typer.Typer, summary: str) -> str
             if command.callback is not None:
                 command.short_help = _first_sentence(command.callback)
                 command.epilog = ending(f"{name} {command.name or command.callback.__name__}")
-                command.callback = with_registry_flags(command.callback)
+                command.cls = Command if command.cls is TyperCommand else command.cls
         app.add_typer(what, name=name, short_help=summary, epilog=ending(name))
     else:
-        app.command(name, short_help=summary, epilog=ending(name))(with_registry_flags(what))
+        app.command(name, cls=Command, short_help=summary, epilog=ending(name))(what)
     return name
 
 

@@ -24,7 +24,7 @@ from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.requests.ci import VENDORS, CiWords, read_pipeline
+from chainbuild.requests.ci import VENDORS, CiOptions, read_pipeline
 from tests.unit.ci.graphs import graph_of, graphs
 
 SCHEMAS = {"github": "github-workflows", "gitlab": "gitlab-ci", "circleci": "circle-ci"}
@@ -60,7 +60,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def words(**changed: Any) -> CiWords:
+def words(**changed: Any) -> CiOptions:
     typed: dict[str, Any] = {
         "vendor": "github",
         "platform": "amd64,aarch64",
@@ -71,7 +71,7 @@ def words(**changed: Any) -> CiWords:
         "production": "debian:bookworm-slim",
         "registry": "ghcr.io/robots",
     }
-    return CiWords(**typed | changed)
+    return CiOptions(**typed | changed)
 
 
 def hours(request) -> dict[str, float]:
