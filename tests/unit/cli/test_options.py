@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -169,3 +170,17 @@ def test_flag_of_run_commands_is_declared_once(repository_root: Path) -> None:
                 declared.setdefault(text, []).append(module)
     assert "--platform" in declared
     assert {flag: places for flag, places in declared.items() if len(places) > 1} == {}
+
+
+@pytest.mark.parametrize("path", ["build", "types create", "minimize trace", "registry status"])
+def test_registry_flags_apply_to_the_whole_process(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATA", "COMPOSE"):
+        monkeypatch.setenv(f"CHAINBUILD_REGISTRY_{name}", "/earlier")
+    names = [parameter.name for parameter in ALL[path].params]
+    place = names.index("registry_port")
+    assert names[place : place + 3] == ["registry_port", "registry_data", "registry_compose"]
+    arguments = [*COMMANDS.get(path, ((), ()))[0], "--registry-data", "data", "--registry-compose", "compose.yml"]
+    ALL[path].make_context(path, arguments)
+    assert os.environ["CHAINBUILD_REGISTRY_DATA"] == str(tmp_path / "data")
+    assert os.environ["CHAINBUILD_REGISTRY_COMPOSE"] == str(tmp_path / "compose.yml")
