@@ -80,12 +80,13 @@ class _Merger:
 
     def run(self) -> LayerRun:
         self._check_options()
-        options = () if self.options.layer else tuple(name for name in (self.options.option or "").split(",") if name)
+        execution = execution_options(self.options, self.collector, first=first_step(self.options))
+        names = () if self.options.layer else tuple(name for name in (self.options.option or "").split(",") if name)
         entries = self._entries()
-        args = self._build_args(options, entries)
+        args = self._build_args(names, entries)
         platforms = chosen_platforms(self.options, self.collector)
         layers = self._layers(entries, platforms, args)
-        graph = self._options(options, args)
+        graph = self._chains(args) if names else None
         if self.collector.problems:
             raise WrongUseError(self.collector.problems)
         joined = join([*(layers.graph.chains if layers else ()), *(graph.chains if graph else ())])
@@ -100,10 +101,7 @@ class _Merger:
             request=BuildRequest(
                 graph=whole,
                 settings=self.settings,
-                options=replace(
-                    execution_options(self.options, self.collector, first=first_step(self.options)),
-                    graph_for=_graph_for(self.project, self.given),
-                ),
+                options=replace(execution, graph_for=_graph_for(self.project, self.given)),
             ),
             standings=layers.standings if layers else (),
         )
@@ -134,7 +132,6 @@ class _Merger:
                         hint=f"Set {key}: in the file, or give --{key}.",
                     )
                 )
-        execution_options(options, self.collector)
 
     def _entries(self) -> tuple[LayerEntry, ...]:
         """Return the layers of this run: all of them, or the selected layer and its bases."""
@@ -178,15 +175,15 @@ class _Merger:
     # Parts ------------------------------------------------------------------------------------------------------------
 
     def _build_args(
-        self, options: Iterable[str], entries: Iterable[LayerEntry]
+        self, names: Iterable[str], entries: Iterable[LayerEntry]
     ) -> tuple[tuple[BuildArg, ...], tuple[BuildArg, ...]]:
         """Return the args for all Dockerfiles: those that the options declare, and those that the layers declare."""
         texts = self.options.build_args or ()
         args = read_build_args(texts, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
         stages = [shipped(f"utilities/Dockerfile-{name}") for name in ("minimize", "production")]
         in_options = _dockerfiles(
-            [*(self.project.root / name for name in options), self.project.root / "utilities"],
-            stages if options else (),
+            [*(self.project.root / name for name in names), self.project.root / "utilities"],
+            stages if names else (),
         )
         in_layers = _dockerfiles([entry.folder for entry in entries])
         for arg in args if in_options or in_layers else ():
@@ -239,9 +236,10 @@ class _Merger:
             line=entry.line,
         )
 
-    def _options(self, options: tuple[str, ...], args: tuple[tuple[BuildArg, ...], ...]) -> Graph | None:
+    def _chains(self, args: tuple[tuple[BuildArg, ...], ...]) -> Graph | None:
+        """Return the graph of the options, or None if there are problems."""
         base, production = self.options.base, self.options.production
-        if not (options and self.options.repo and self.options.tag and base and production):
+        if not (self.options.repo and self.options.tag and base and production):
             return None
         named = replace(self.options, base=self._image(base), production=self._image(production), build_args=None)
         request = options_request(named, self.settings, self.collector)
