@@ -12,7 +12,8 @@ from benchmarks.service import registry
 from benchmarks.trees import OPTION, ChainTree, chain_tree
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import RunOptions, read_build_request
+from chainbuild.requests.build import read_build_request
+from chainbuild.requests.options import RunOptions
 
 SIZES = (10, 100, 1000, 5000)
 REPO = "bench/plan"

@@ -13,7 +13,7 @@ from benchmarks.service import registry
 from chainbuild.operations.science import prepared
 from chainbuild.references import ImageReference
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.science import ScienceOptions, read_words
+from chainbuild.requests.science import ScienceOptions, read_science
 
 SIZES = (100, 1000)
 REPO = "bench/science"
@@ -47,7 +47,7 @@ def measured(sizes: tuple[int, ...] = SIZES, rounds: int = 3) -> tuple[Point, ..
             root = Path(folder) / str(layers)
             commits = write_tree(root, layers, str(base))
             words = ScienceOptions(root=root, repo=f"{REPO}-{layers}", registry=endpoint)
-            with prepared(read_words(words)) as (layout, run):
+            with prepared(read_science(words)) as (layout, run):
                 made = forge_records(run, registries)
                 finals = sum(1 for chain in layout.graph.chains if chain.option == "compat")
             measure.say(f"{made} records of a tree of {layers} science layers are in the registry")

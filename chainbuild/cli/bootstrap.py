@@ -26,7 +26,7 @@ def make_base(
     refresh: bool,
     root: Path,
     registry: str | None,
-    port: int,
+    port: int | None,
 ) -> int:
     """Make a base image and return the exit code."""
     settings = settings_from(root=root, registry=registry, port=port)

@@ -15,7 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from chainbuild.model import Graph
-    from chainbuild.requests.build import RunOptions
+    from chainbuild.requests.options import RunOptions
 
 _VARIABLE = "_CHAINBUILD_COMPLETE"
 _BASH, _OTHERS = "COMP_WORDS", "_TYPER_COMPLETE_ARGS"
@@ -126,6 +126,6 @@ def images(ctx: typer.Context, _: str) -> list[str]:
 
 def _graph(ctx: typer.Context) -> Graph:
     from chainbuild.cli.project import unsaid_run
-    from chainbuild.requests.project_runs import Typed
+    from chainbuild.requests.options import RunOptions
 
-    return unsaid_run(_root(ctx), Typed()).graph
+    return unsaid_run(RunOptions(root=_root(ctx))).graph

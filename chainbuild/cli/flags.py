@@ -1,20 +1,97 @@
-"""The flags that several commands share. A flag has the same name and the same meaning in all of them."""
+"""The flags that several commands have, each declared once: name, help text, metavar and completion."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
+from typer.main import get_command
 
 from chainbuild.cli import completion
 
-if TYPE_CHECKING:
-    from chainbuild.ui import Mode
+
+def _root(contents: str) -> Any:
+    return typer.Option(
+        "--root",
+        "-C",
+        metavar="DIR",
+        help=f"Run as if started in DIR, the folder that contains {contents} (default: the current folder).",
+        file_okay=False,
+        show_default=False,
+    )
+
+
+def _registry(use: str) -> Any:
+    return typer.Option(
+        "--registry",
+        metavar="HOST[/PATH]",
+        envvar="CHAINBUILD_REGISTRY",
+        help=f"Registry for steps and records{use}",
+    )
+
+
+def _dry_run(text: str) -> Any:
+    return typer.Option("--dry-run", "-n", help=text)
+
+
+Root = Annotated[Path, _root("the options")]
+ScienceRoot = Annotated[Path, _root("science/ and compat/")]
+Builders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--builder",
+        metavar="[PLATFORM=]NAME",
+        help="Use this buildx builder, for all platforms or for one (default: the current builder). Can be repeated.",
+    ),
+]
+Registry = Annotated[str | None, _registry(" (default: a temporary one on localhost:5000).")]
+SharedRegistry = Annotated[str | None, _registry(", shared by all jobs. Required.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--registry-port",
+        metavar="PORT",
+        envvar="CHAINBUILD_REGISTRY_PORT",
+        min=1,
+        max=65535,
+        help="Port of the managed registry (default: 5000).",
+        show_default=False,
+    ),
+]
+FailIfBuild = Annotated[
+    bool, typer.Option("--fail-if-build", help="Exit with code 6 if a step would be built (with plan or --dry-run).")
+]
+DryRun = Annotated[bool, _dry_run("Show what would be done, without doing it.")]
+DryRunOfFile = Annotated[bool, _dry_run("Print the file instead of writing it.")]
+DryRunOfFiles = Annotated[bool, _dry_run("Print the files instead of writing them.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
+OnePlatform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="PLATFORM",
+        autocompletion=completion.platforms,
+        help="Platform of the image (default: this machine's).",
+    ),
+]
+RetestPlatform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform", help="Platform of an IMAGE (default: this machine's), or of an OPTION (overrides PLATFORM)."
+    ),
+]
+
+
+# What is built --------------------------------------------------------------------------------------------------------
 
 _RUN_ARGUMENTS: Final[Mapping[str, tuple[completion.Offers, str]]] = {
     "PLATFORM": (completion.platforms, "Platforms to build for, comma-separated: amd64, aarch64, …"),
@@ -29,7 +106,7 @@ _RUN_ARGUMENTS: Final[Mapping[str, tuple[completion.Offers, str]]] = {
 }
 
 
-def run_argument(name: str, *, optional: bool = False) -> Any:
+def _argument(name: str, *, optional: bool = False) -> Any:
     """Return the declaration of one of the six arguments of a run."""
     offers, help_text = _RUN_ARGUMENTS[name]
     return typer.Argument(
@@ -37,32 +114,69 @@ def run_argument(name: str, *, optional: bool = False) -> Any:
     )
 
 
-PlatformArgument = Annotated[str, run_argument("PLATFORM")]
-RepoArgument = Annotated[str, run_argument("REPO")]
-TagArgument = Annotated[str, run_argument("TAG")]
-BaseArgument = Annotated[str, run_argument("BASE")]
-OptionArgument = Annotated[str, run_argument("OPTION")]
-ProductionArgument = Annotated[str, run_argument("PRODUCTION")]
+PlatformArgument = Annotated[str, _argument("PLATFORM")]
+RepoArgument = Annotated[str, _argument("REPO")]
+TagArgument = Annotated[str, _argument("TAG")]
+BaseArgument = Annotated[str, _argument("BASE")]
+OptionArgument = Annotated[str, _argument("OPTION")]
+ProductionArgument = Annotated[str, _argument("PRODUCTION")]
+OptionalPlatform = Annotated[str | None, _argument("PLATFORM", optional=True)]
+OptionalRepo = Annotated[str | None, _argument("REPO", optional=True)]
+OptionalTag = Annotated[str | None, _argument("TAG", optional=True)]
+OptionalBase = Annotated[str | None, _argument("BASE", optional=True)]
+OptionalOption = Annotated[str | None, _argument("OPTION", optional=True)]
+OptionalProduction = Annotated[str | None, _argument("PRODUCTION", optional=True)]
 
-Root = Annotated[
-    Path,
+
+def _override(name: str, offers: completion.Offers, text: str) -> Any:
+    return typer.Option(f"--{name}", metavar=name.upper(), autocompletion=offers, help=text, show_default=False)
+
+
+def _step_number(name: str, text: str) -> Any:
+    return typer.Option(f"--{name}", metavar="NN", autocompletion=completion.numbers, help=text, min=0)
+
+
+ForPlatform = Annotated[
+    str | None, _override("platform", completion.platforms, "Platforms to build for (overrides chainbuild.yaml).")
+]
+ForRepo = Annotated[
+    str | None, _override("repo", completion.last("repo"), "Repository of every image (overrides chainbuild.yaml).")
+]
+ForTag = Annotated[
+    str | None, _override("tag", completion.last("tag"), "Tag prefix of every image (overrides chainbuild.yaml).")
+]
+ForBase = Annotated[
+    str | None, _override("base", completion.last("base"), "Base image of the first step (overrides chainbuild.yaml).")
+]
+ForOption = Annotated[
+    str | None, _override("option", completion.options, "Options to build (overrides chainbuild.yaml).")
+]
+ForProduction = Annotated[
+    str | None,
+    _override("production", completion.last("production"), "Base image of the slim image (overrides chainbuild.yaml)."),
+]
+First = Annotated[int | None, _step_number("from", "Start at step NN; use the earlier steps as last built.")]
+Only = Annotated[int | None, _step_number("only", "Build only step NN (same as --from NN --until NN).")]
+Until = Annotated[int | None, _step_number("until", "Stop after step NN.")]
+Platforms = Annotated[
+    str | None,
     typer.Option(
-        "--root",
-        "-C",
-        metavar="DIR",
-        help="Run as if started in DIR, the folder that contains the options (default: the current folder).",
-        file_okay=False,
-        show_default=False,
+        "--platform",
+        metavar="PLATFORM",
+        autocompletion=completion.platforms,
+        help="Platforms to build for, comma-separated (default: this machine's).",
     ),
 ]
-Context = Annotated[
-    Path | None,
-    typer.Option(
-        "--context",
-        metavar="DIR",
-        help="Build context of COPY and ADD (default: the folder that contains the options).",
-    ),
-]
+
+# From what ------------------------------------------------------------------------------------------------------------
+
+
+def _context(default: str, metavar: str | None = None) -> Any:
+    return typer.Option("--context", metavar=metavar, help=f"Build context of COPY and ADD (default: {default}).")
+
+
+Context = Annotated[Path | None, _context("the folder that contains the options", "DIR")]
+LayerContext = Annotated[Path | None, _context("DIR")]
 BuildArgs = Annotated[
     list[str] | None,
     typer.Option(
@@ -87,76 +201,78 @@ Secrets = Annotated[
         help="Pass a BuildKit secret (src=FILE or env=VARIABLE). Can be repeated.",
     ),
 ]
-Builders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--builder",
-        metavar="[PLATFORM=]NAME",
-        help="Use this buildx builder, for all platforms or for one (default: the current builder). Can be repeated.",
-    ),
-]
+
+# How ------------------------------------------------------------------------------------------------------------------
+
+
+def _deadline(text: str) -> Any:
+    return typer.Option("--deadline", metavar="4h30m", help=text)
+
+
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build without the builder's cache.")]
-Registry = Annotated[
-    str | None,
-    typer.Option(
-        "--registry",
-        metavar="HOST[/PATH]",
-        envvar="CHAINBUILD_REGISTRY",
-        help="Registry for steps and records (default: a temporary one on localhost:5000).",
-    ),
-]
-Port = Annotated[
-    int,
-    typer.Option(
-        "--registry-port",
-        metavar="PORT",
-        envvar="CHAINBUILD_REGISTRY_PORT",
-        min=1,
-        max=65535,
-        help="Port of the managed registry (default: 5000).",
-        show_default=False,
-    ),
-]
-RegistryData = Annotated[
-    Path | None,
-    typer.Option(
-        "--registry-data",
-        metavar="DIR",
-        envvar="CHAINBUILD_REGISTRY_DATA",
-        file_okay=False,
-        help="Folder of the managed registry's data (default: ~/.local/share/chainbuild/registry).",
-        show_default=False,
-    ),
-]
-RegistryCompose = Annotated[
-    Path | None,
-    typer.Option(
-        "--registry-compose",
-        metavar="FILE",
-        envvar="CHAINBUILD_REGISTRY_COMPOSE",
-        dir_okay=False,
-        help="Compose file that starts the managed registry (default: the one that comes with chainbuild).",
-        show_default=False,
-    ),
-]
-PortOrProject = Annotated[
-    int | None,
-    typer.Option(
-        "--registry-port",
-        metavar="PORT",
-        envvar="CHAINBUILD_REGISTRY_PORT",
-        min=1,
-        max=65535,
-        help="Port of the managed registry (default: 5000).",
-        show_default=False,
-    ),
-]
-"""As `Port`, but None if not typed, so that the value in chainbuild.yaml applies."""
 Refresh = Annotated[bool, typer.Option("--refresh", help="Rebuild every step even if nothing changed.")]
 RefreshAfter = Annotated[
     str | None,
     typer.Option("--refresh-after", metavar="7d", help="Rebuild steps that were built longer ago than this."),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of parallel builds (default: one per platform)."),
+]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", "-k", help="After a failure, finish every step that does not depend on it.")
+]
+Deadline = Annotated[
+    str | None, _deadline("Do not start steps that would not finish within this time; the next run continues.")
+]
+JobDeadline = Annotated[str | None, _deadline("Deadline of each job (default: below the vendor's limit).")]
+KeepGoingOrNot = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-going/--no-keep-going",
+        "-k",
+        help="After a failure, finish every step that does not depend on it (default: no).",
+        show_default=False,
+    ),
+]
+StrictOrNot = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--no-strict",
+        help="Treat warnings of the minimize stage and the checks as errors: do not tag the image (default: no).",
+        show_default=False,
+    ),
+]
+
+# What is done with the results ----------------------------------------------------------------------------------------
+
+
+def _push(what: str) -> Any:
+    return typer.Option("--push", help=f"Push {what}.")
+
+
+PushOrNot = Annotated[
+    bool | None,
+    typer.Option(
+        "--push/--no-push",
+        help="Push results and their indexes to the registry named in REPO (default: no).",
+        show_default=False,
+    ),
+]
+LoadOrNot = Annotated[
+    bool | None,
+    typer.Option(
+        "--load/--no-load", help="Load results into the local image store (default: load).", show_default=False
+    ),
+]
+TestsOrNot = Annotated[
+    bool | None,
+    typer.Option("--tests/--no-tests", help="Run the tests of the images (default: run).", show_default=False),
+]
+PushImage = Annotated[bool, _push("the image and its index to the registry named in NAME")]
+PushReleased = Annotated[bool, _push("the released images to the registry named in REPO")]
+NoLoad = Annotated[bool, typer.Option("--no-load", help="Do not load results into the local image store.")]
+NoTests = Annotated[bool, typer.Option("--no-tests", help="Do not run the tests of the image.")]
 ReplaceIndex = Annotated[
     bool,
     typer.Option("--replace-index", help="Allow platforms that this run does not build to be dropped from the index."),
@@ -168,113 +284,70 @@ FailIfStaleIndex = Annotated[
         help="Exit with code 9 and leave the index unchanged if it would keep an image that this tree does not produce.",
     ),
 ]
-Platforms = Annotated[
-    str,
-    typer.Option(
-        "--platform",
-        metavar="PLATFORM",
-        autocompletion=completion.platforms,
-        help="Platforms to build for, comma-separated (default: this machine's).",
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of parallel builds (default: one per platform)."),
-]
-KeepGoing = Annotated[
-    bool, typer.Option("--keep-going", "-k", help="After a failure, finish every step that does not depend on it.")
-]
-Deadline = Annotated[
-    str | None,
-    typer.Option(
-        "--deadline",
-        metavar="4h30m",
-        help="Do not start steps that would not finish within this time; the next run continues.",
-    ),
-]
-FailIfBuild = Annotated[
-    bool, typer.Option("--fail-if-build", help="Exit with code 6 if a step would be built (with plan or --dry-run).")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, without doing it.")]
-NoLoad = Annotated[bool, typer.Option("--no-load", help="Do not load results into the local image store.")]
-Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
-OnePlatform = Annotated[
-    str | None,
-    typer.Option(
-        "--platform",
-        metavar="PLATFORM",
-        autocompletion=completion.platforms,
-        help="Platform of the image (default: this machine's).",
-    ),
-]
-
-_MANY: Final = {
-    "builders": "builder",
-    "build_args": "build_arg",
-    "build_contexts": "build_context",
-    "secrets": "secret",
-}
-"""The repeatable flags: the name that a request has for each, and the parameter of the command."""
-_ALIKE: Final = (
-    "root",
-    "context",
-    "registry",
-    "no_cache",
-    "refresh",
-    "refresh_after",
-    "jobs",
-    "keep_going",
-    "deadline",
-    "replace_index",
-    "fail_if_stale_index",
-)
 
 
-def with_registry_flags(command: Callable[..., int]) -> Callable[..., int]:
-    """Return `command` with --registry-data and --registry-compose added if it has --registry-port.
+# The managed registry: flags of every command that has --registry-port ------------------------------------------------
+
+
+def _for_process(variable: str) -> Callable[[Path | None], None]:
+    """Return a callback that puts the value of a flag into an environment variable."""
+
+    def put(path: Path | None) -> None:
+        if path is not None:
+            os.environ[variable] = str(path.absolute())
+
+    return put
+
+
+def _registry_flags(
+    *,
+    registry_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--registry-data",
+            metavar="DIR",
+            envvar="CHAINBUILD_REGISTRY_DATA",
+            file_okay=False,
+            help="Folder of the managed registry's data (default: ~/.local/share/chainbuild/registry).",
+            show_default=False,
+            expose_value=False,
+            callback=_for_process("CHAINBUILD_REGISTRY_DATA"),
+        ),
+    ] = None,
+    registry_compose: Annotated[
+        Path | None,
+        typer.Option(
+            "--registry-compose",
+            metavar="FILE",
+            envvar="CHAINBUILD_REGISTRY_COMPOSE",
+            dir_okay=False,
+            help="Compose file that starts the managed registry (default: the one that comes with chainbuild).",
+            show_default=False,
+            expose_value=False,
+            callback=_for_process("CHAINBUILD_REGISTRY_COMPOSE"),
+        ),
+    ] = None,
+) -> None:
+    pass
+
+
+@cache
+def _registry_parameters() -> tuple[Any, ...]:
+    app = typer.Typer(add_completion=False)
+    app.command()(_registry_flags)
+    return tuple(get_command(app).params)
+
+
+class Command(TyperCommand):
+    """A command that has --registry-data and --registry-compose if it has --registry-port.
 
     Both apply to the whole process through the environment; the command itself does not receive them
     (`session.managed_registry` reads them).
     """
-    if "registry_port" not in inspect.signature(command).parameters:
-        return command
 
-    @functools.wraps(command)
-    def wrapped(
-        *args: Any, registry_data: Path | None = None, registry_compose: Path | None = None, **kwargs: Any
-    ) -> int:
-        for name, path in (
-            ("CHAINBUILD_REGISTRY_DATA", registry_data),
-            ("CHAINBUILD_REGISTRY_COMPOSE", registry_compose),
-        ):
-            if path is not None:
-                os.environ[name] = str(path.absolute())
-        return command(*args, **kwargs)
-
-    signature = inspect.signature(command, eval_str=True)
-    more = {"registry_data": RegistryData, "registry_compose": RegistryCompose}
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in more.items()
-    ]
-    own = list(signature.parameters.values())
-    place = next(index for index, parameter in enumerate(own) if parameter.name == "registry_port") + 1
-    parameters = [*own[:place], *flags, *own[place:]]
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapped
-
-
-def words_of(typed: Mapping[str, Any], *more: str) -> dict[str, Any]:
-    """Return the fields of a request from the parameters of a command: the shared flags that it has, and `more`."""
-    lists = {name: tuple(typed[flag] or ()) for name, flag in _MANY.items() if flag in typed}
-    return {name: typed[name] for name in (*_ALIKE, *more) if name in typed} | lists
-
-
-def mode_of(*, json: bool, plain: bool) -> Mode:
-    """Return the view that `--json` and `--plain` ask for."""
-    return "json" if json else "plain" if plain else "auto"
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = [parameter.name for parameter in self.params]
+        if "registry_port" in names:
+            place = names.index("registry_port") + 1
+            self.params = [*self.params[:place], *_registry_parameters(), *self.params[place:]]

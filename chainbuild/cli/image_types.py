@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainbuild.cli.output import messages, open_quietly
 from chainbuild.cli.runner import run_build
+from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
 from chainbuild.execution.pipeline import PlannedRun, commands, plan_run
 from chainbuild.execution.session import Session, environment
@@ -11,7 +12,7 @@ from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
 from chainbuild.step_id import StepId
-from chainbuild.ui import Mode, stdout
+from chainbuild.ui import stdout
 
 
 def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> int:
@@ -26,35 +27,29 @@ def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> in
     return 0
 
 
-def plan_types(request: ImageTypesRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
-    """Show what would be built."""
-    messages(json=as_json).warn(*warnings(request))
-    with prepared(request) as (layout, run), open_quietly(run.settings, json=as_json) as session:
-        planned = plan_run(run.graph, session, run.options)
-        _show(planned, layout, session, as_json=as_json, verbosity=verbosity)
-    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
+def create_types(request: ImageTypesRequest, show: Show) -> int:
+    """Build images, or show what would be built."""
+    messages(json=show.json).warn(*warnings(request))
+    with prepared(request) as (layout, run):
+        if not show.dry_run:
+            return run_build(run, mode=show.mode, verbosity=show.verbosity)
+        with open_quietly(run.settings, json=show.json) as session:
+            planned = plan_run(run.graph, session, run.options)
+            _show(planned, layout, session, show)
+    return int(ExitCode.WOULD_BUILD if show.fail_if_build and planned.plan.builds else ExitCode.DONE)
 
 
-def create_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int) -> int:
-    """Build images."""
-    messages(json=mode == "json").warn(*warnings(request))
-    with prepared(request) as (_, run):
-        return run_build(run, mode=mode, verbosity=verbosity)
-
-
-def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+def update_types(request: ImageTypesRequest, show: Show) -> int:
     """Pull the images that are published up to date, and build the rest."""
-    printer = messages(json=mode == "json")
+    printer = messages(json=show.json)
     printer.warn(*warnings(request))
     with prepared(request) as (whole, _):
-        with open_quietly(request.settings, json=mode == "json") as session:
-            update = renewed(request, whole, session, pull=not dry_run)
-            if dry_run:
+        with open_quietly(request.settings, json=show.json) as session:
+            update = renewed(request, whole, session, pull=not show.dry_run)
+            if show.dry_run:
                 reasons = {step: f"published as {image.reference.name}" for step, image in update.published.items()}
-                _show(
-                    update.planned, update.layout, session, as_json=mode == "json", verbosity=verbosity, pulls=reasons
-                )
-        if not dry_run:
+                _show(update.planned, update.layout, session, show, pulls=reasons)
+        if not show.dry_run:
             printer.info(
                 *(
                     f"{update.layout.images[decision.step.id].id} for {decision.step.platform}: {decision.reason}"
@@ -62,26 +57,26 @@ def update_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_
                 )
             )
         printer.info(*(f"{name} was never created: run chainbuild types create '{name}'" for name in update.never))
-        if dry_run:
+        if show.dry_run:
             return int(ExitCode.DONE)
         if not update.layout.graph.chains:
             printer.info("nothing to update")
             return int(ExitCode.DONE)
-        return run_build(run_of(request, update.layout), mode=mode, verbosity=verbosity)
+        return run_build(run_of(request, update.layout), mode=show.mode, verbosity=show.verbosity)
 
 
-def publish_types(request: ImageTypesRequest, *, mode: Mode, verbosity: int, dry_run: bool) -> int:
+def publish_types(request: ImageTypesRequest, show: Show) -> int:
     """Push images exactly as they were created."""
     with prepared(request) as (layout, run):
-        if not dry_run:
+        if not show.dry_run:
             return run_build(
-                run, mode=mode, verbosity=verbosity, before=lambda session: _check(request, layout, session)
+                run, mode=show.mode, verbosity=show.verbosity, before=lambda session: _check(request, layout, session)
             )
-        with open_quietly(run.settings, json=mode == "json") as session:
+        with open_quietly(run.settings, json=show.json) as session:
             check_published(request, layout, session)
         from chainbuild.ui.image_types import publication_as_json, show_publication
 
-        if mode == "json":
+        if show.json:
             stdout().write_raw(publication_as_json(request, layout) + "\n")
         else:
             show_publication(request, layout, stdout())
@@ -111,17 +106,16 @@ def _show(
     planned: PlannedRun,
     layout: ImageTypesLayout,
     session: Session,
+    show: Show,
     *,
-    as_json: bool,
-    verbosity: int,
     pulls: dict[StepId, str] | None = None,
 ) -> None:
     invocations = commands(planned, session)
-    if as_json:
+    if show.json:
         from chainbuild.planning.plan_json import plan_as_json
 
         stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
         return
     from chainbuild.ui.image_types import show_types_plan
 
-    show_types_plan(planned.plan, layout, invocations, stdout(), verbosity=verbosity, pulls=pulls or {})
+    show_types_plan(planned.plan, layout, invocations, stdout(), verbosity=show.verbosity, pulls=pulls or {})

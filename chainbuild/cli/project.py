@@ -2,125 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from chainbuild.cli.flags import mode_of
-from chainbuild.errors import WrongUseError
+from chainbuild.cli.show import Show
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.project.location import FILE_NAME, find_project
-from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
-from chainbuild.values import replace
+from chainbuild.requests.build import BuildRequest, read_build_request
+from chainbuild.requests.options import RunArguments, RunOptions
 
 if TYPE_CHECKING:
     from chainbuild.project.model import Project
-    from chainbuild.requests.layer import LayerRun
-    from chainbuild.requests.project_runs import Typed
-    from chainbuild.requests.science import ScienceRequest
-    from chainbuild.ui import Mode
+    from chainbuild.requests.layer import LayerOptions, LayerRun
 
 
-class Show(Struct, frozen=True, kw_only=True):
-    """How a run is shown, and whether it is only planned."""
+def build_or_plan(arguments: RunArguments, overrides: RunArguments, options: RunOptions, show: Show) -> int:
+    """Build or plan what the six arguments describe, or the project if there are none. Return the exit code.
 
-    dry_run: bool = False
-    json: bool = False
-    plain: bool = False
-    verbosity: int = 0
-    fail_if_build: bool = False
-
-    @property
-    def mode(self) -> Mode:
-        """The view of the run."""
-        return mode_of(json=self.json, plain=self.plain)
+    `overrides` are the flags of a project that have the names of the arguments.
+    """
+    if all(value is None for value in arguments):
+        return _run_project(options.with_arguments(overrides), show)
+    _check_arguments(arguments, overrides)
+    return _run_arguments(options.with_arguments(arguments), show)
 
 
-_SHOWN = ("dry_run", "json", "plain", "fail_if_build")
+def _check_arguments(arguments: RunArguments, overrides: RunArguments) -> None:
+    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
+    missing = [name.upper() for name, value in arguments._asdict().items() if value is None]
+    if missing:
+        raise WrongUseError(
+            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
+            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
+        )
+    duplicates = [name for name, value in overrides._asdict().items() if value is not None]
+    if duplicates:
+        raise WrongUseError(
+            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
+            for name in duplicates
+        )
 
 
-def show_of(typed: Mapping[str, Any]) -> Show:
-    """Return how a run is shown, from the parameters of a command by name."""
-    return Show(verbosity=typed["verbose"], **{name: typed[name] for name in _SHOWN})
-
-
-def run_words(words: RunOptions, show: Show, *, tests: bool) -> int:
-    """Build or plan what the six arguments describe."""
+def _run_arguments(options: RunOptions, show: Show) -> int:
     from chainbuild.requests.last_run import save_last_run
-    from chainbuild.requests.project_runs import without_tests
 
-    request = read_build_request(words)
-    if not tests:
-        request = replace(request, graph=without_tests(request.graph))
+    request = read_build_request(options)
     if not show.dry_run:
-        save_last_run(request.settings.root, words)
+        save_last_run(request.settings.root, options)
     return _run(request, show)
 
 
-def run_project(folder: Path, typed: Typed, show: Show) -> int:
-    """Build or plan the project that contains a folder: its layers and options, then its science layers."""
+def _run_project(options: RunOptions, show: Show) -> int:
+    """Build or plan the project of the folder: its layers and options, then its science layers."""
     from chainbuild.errors import ExitCode
     from chainbuild.project.schema import put_schema
     from chainbuild.requests.last_run import save_last_run
-    from chainbuild.requests.project_runs import merged_words, read_run
+    from chainbuild.requests.project_runs import read_run
+    from chainbuild.requests.science import read_project_science
 
-    project = load_project(folder)
+    project = load_project(options.root)
     if project is None:
         raise WrongUseError(
             "Missing arguments: PLATFORM REPO TAG BASE OPTION PRODUCTION",
             hint=f"Give all six arguments, or describe the project in a {FILE_NAME}: chainbuild init writes one.",
         )
     # Read everything before starting anything.
-    run = read_run(project, typed) if project.options or project.layers else None
-    science = _science(project, typed) if project.science else None
+    run = read_run(project, options) if project.options or project.layers else None
+    science = read_project_science(project, options)
     if not show.dry_run:
         put_schema(project.root)
         if project.options and not project.layers:
-            args = [f"{arg.name}={arg.value}" for arg in project.build_args]
-            save_last_run(project.root, replace(merged_words(project, typed), build_args=(*args, *typed.build_args)))
-    code = run_layers(run, show) if run else int(ExitCode.DONE)
+            save_last_run(project.root, options.merged(project))
+    code = _run_layers(run, show) if run else int(ExitCode.DONE)
     if science is None or code not in {ExitCode.DONE, ExitCode.WOULD_BUILD}:
         return code
-    return code or _run_science(science, show)
+    from chainbuild.cli.science import build_science
+
+    return code or build_science(science, show)
 
 
-def _science(project: Project, typed: Typed) -> ScienceRequest:
-    from chainbuild.requests.project_runs import merged_words
-    from chainbuild.requests.science import ScienceOptions, read_words
+def build_layer(options: LayerOptions, show: Show) -> int:
+    """Build or plan one layer: a folder if the image has a name, else a layer of the project. Return the exit code."""
+    from chainbuild.requests.layer import read_layer
+    from chainbuild.requests.project_runs import read_layer_of_project
 
-    if project.science is None:
-        raise ValueError(f"{project.shown} has no science layers")
-    words = merged_words(project, typed)
-    return read_words(
-        ScienceOptions(
-            root=project.science.root,
-            repo=project.science.repo or "",
-            platform=words.platform,
-            registry=words.registry,
-            port=words.port,
-            builders=words.builders,
-            no_cache=words.no_cache,
-            refresh=words.refresh,
-            refresh_after=words.refresh_after,
-            deadline=words.deadline,
-            jobs=words.jobs,
-            keep_going=words.keep_going,
-            load=words.load,
-            push=words.push,
-            replace_index=words.replace_index,
-            fail_if_stale_index=words.fail_if_stale_index,
+    if options.image is not None:
+        return _run_layers(read_layer(options), show)
+    project = load_project(options.root)
+    if project is None:
+        raise WrongUseError(
+            f"{options.folder}: no image name given",
+            hint=f"Name the image with --tag NAME:TAG, or describe the layer in a {FILE_NAME}.",
         )
-    )
-
-
-def _run_science(request: ScienceRequest, show: Show) -> int:
-    from chainbuild.cli.science import build_science, plan_science
-
-    if show.dry_run:
-        return plan_science(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)
-    return build_science(request, mode=show.mode, verbosity=show.verbosity)
+    return _run_layers(read_layer_of_project(project, options), show)
 
 
 def load_project(folder: Path) -> Project | None:
@@ -134,7 +109,7 @@ def load_project(folder: Path) -> Project | None:
     return read_project(path, environment()) if path else None
 
 
-def unsaid_run(folder: Path, typed: Typed) -> BuildRequest:
+def unsaid_run(options: RunOptions) -> BuildRequest:
     """Return the run that a command without arguments means: the last one here, or the project's if it has layers.
 
     Errors: `WrongUseError` if nothing was run here and there is no project.
@@ -142,19 +117,19 @@ def unsaid_run(folder: Path, typed: Typed) -> BuildRequest:
     from chainbuild.requests.last_run import load_last_run
     from chainbuild.requests.project_runs import read_run
 
-    project = load_project(folder)
+    project = load_project(options.root)
     if project is not None and project.layers:
         # Runs of layers are not saved as the last run, so a saved run would be an older one.
-        return read_run(project, typed).request
+        return read_run(project, options).request
     try:
-        return read_build_request(load_last_run(folder))
+        return read_build_request(load_last_run(options.root))
     except WrongUseError:
         if project is None or not project.options:
             raise
-        return read_run(project, typed).request
+        return read_run(project, options).request
 
 
-def run_layers(run: LayerRun, show: Show) -> int:
+def _run_layers(run: LayerRun, show: Show) -> int:
     """Build or plan a run of layers, and report what they build on first."""
     return _run(run.request, show, run)
 

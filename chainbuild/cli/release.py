@@ -35,7 +35,7 @@ class Where(Struct, frozen=True, kw_only=True):
     root: Path
     plan: Path | None
     registry: str | None = None
-    port: int = 5000
+    port: int | None = None
     json: bool = False
 
     @property

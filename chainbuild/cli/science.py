@@ -4,41 +4,43 @@ from __future__ import annotations
 
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.runner import run_build
+from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
 from chainbuild.execution.pipeline import commands, plan_run
 from chainbuild.operations.science import check_releases, keep_releases, orphans, prepared
 from chainbuild.requests.science import ScienceRequest
-from chainbuild.ui import Mode, stdout
+from chainbuild.ui import stdout
 
 
-def plan_science(request: ScienceRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
-    """Show what would be done."""
+def build_science(request: ScienceRequest, show: Show) -> int:
+    """Build and release images, or show what would be done."""
+    if show.dry_run:
+        return _plan_science(request, show)
     with prepared(request) as (layout, run):
-        with open_quietly(run.settings, json=as_json) as session:
+        return run_build(
+            run,
+            mode=show.mode,
+            verbosity=show.verbosity,
+            before=lambda session: check_releases(request, session),
+            after=lambda session, outcome: keep_releases(request, session, layout, outcome),
+        )
+
+
+def _plan_science(request: ScienceRequest, show: Show) -> int:
+    with prepared(request) as (layout, run):
+        with open_quietly(run.settings, json=show.json) as session:
             check_releases(request, session)
             planned = plan_run(run.graph, session, run.options)
             invocations = commands(planned, session)
-        if as_json:
+        if show.json:
             from chainbuild.planning.plan_json import plan_as_json
 
             stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
         else:
             from chainbuild.ui.science import show_science_plan
 
-            show_science_plan(planned.plan, layout, request.state, invocations, stdout(), verbosity=verbosity)
-    return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)
-
-
-def build_science(request: ScienceRequest, *, mode: Mode, verbosity: int) -> int:
-    """Build and release images."""
-    with prepared(request) as (layout, run):
-        return run_build(
-            run,
-            mode=mode,
-            verbosity=verbosity,
-            before=lambda session: check_releases(request, session),
-            after=lambda session, outcome: keep_releases(request, session, layout, outcome),
-        )
+            show_science_plan(planned.plan, layout, request.state, invocations, stdout(), verbosity=show.verbosity)
+    return int(ExitCode.WOULD_BUILD if show.fail_if_build and planned.plan.builds else ExitCode.DONE)
 
 
 def list_orphans(request: ScienceRequest, *, as_json: bool) -> int:

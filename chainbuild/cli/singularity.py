@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-
-from msgspec import Struct
 
 from chainbuild.cli.frame import Ended, run_in_frame, show_failures
 from chainbuild.cli.output import open_quietly
 from chainbuild.cli.settings import settings_from
+from chainbuild.cli.show import Show
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.session import Session
 from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
+from chainbuild.requests.options import SessionOptions
 from chainbuild.singularity.collection import Collection, Sif
 from chainbuild.singularity.create import PlannedSif, SifOutcome, create_sifs, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
@@ -29,54 +30,49 @@ from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span
 
 
-class CreateOptions(Struct, frozen=True, kw_only=True):
-    """Arguments and flags of `create`, as typed."""
+class CreateOptions(SessionOptions, frozen=True, kw_only=True):
+    """The options of `create`, as the user gave them."""
 
-    words: tuple[str, ...]
+    images: Sequence[str]
     folder: Path
     platform: str | None = None
     refresh: bool = False
     helper: bool = False
-    dry_run: bool = False
-    root: Path = Path()
-    builders: tuple[str, ...] = ()
-    registry: str | None = None
-    port: int = 5000
 
 
-def run_create(asked: CreateOptions, *, mode: Mode, verbosity: int) -> int:
+def run_create(options: CreateOptions, show: Show) -> int:
     """Make SIF files, and return the exit code of the first failure. Failures are shown after the views have ended."""
     collector = ProblemCollector()
-    settings = settings_from(root=asked.root, registry=asked.registry, port=asked.port, builders=asked.builders)
-    platforms = parse_platforms(asked.platform, collector) if asked.platform else ()
+    settings = settings_from(root=options.root, registry=options.registry, port=options.port, builders=options.builders)
+    platforms = parse_platforms(options.platform, collector) if options.platform else ()
     if collector.problems:
         raise WrongUseError(collector.problems)
     environ = dict(os.environ)
-    places, shelf = find_places(environ), open_shelf(asked.folder)
-    if asked.dry_run:
-        with open_quietly(settings, json=mode == "json") as session:
-            planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
-        _show_plan(planned, shelf, as_json=mode == "json")
+    places, shelf = find_places(environ), open_shelf(options.folder)
+    if show.dry_run:
+        with open_quietly(settings, json=show.json) as session:
+            planned = plan_sifs(shelf, find_images(session, options.images, platforms), refresh=options.refresh)
+        _show_plan(planned, shelf, as_json=show.json)
         return 0
 
     def work(session: Session, files: LogFiles) -> Ended:
-        planned = plan_sifs(shelf, find_images(session, asked.words, platforms), refresh=asked.refresh)
+        planned = plan_sifs(shelf, find_images(session, options.images, platforms), refresh=options.refresh)
         outcome = create_sifs(
             session,
             shelf,
             planned,
             places,
             environ=environ,
-            helper=asked.helper,
+            helper=options.helper,
             log_folder=files.folder,
             log_path=files.path_of,
         )
         return Ended(
             failures=outcome.failures.values(),
-            result=lambda: _show_made(outcome, shelf, as_json=mode == "json"),
+            result=lambda: _show_made(outcome, shelf, as_json=show.json),
         )
 
-    return run_in_frame(settings, work, mode=mode, verbosity=verbosity)
+    return run_in_frame(settings, work, mode=show.mode, verbosity=show.verbosity)
 
 
 def _show_made(outcome: SifOutcome, shelf: Collection, *, as_json: bool) -> None:

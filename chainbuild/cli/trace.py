@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from chainbuild.cli.output import open_quietly, print_lines
-from chainbuild.cli.retest import RetestOptions, RetestRequest, read_asked
 from chainbuild.errors import ExitCode
 from chainbuild.execution.session import Session
 from chainbuild.operations.trace import (
@@ -17,13 +16,14 @@ from chainbuild.operations.trace import (
     trace_subject,
 )
 from chainbuild.proof.trace.args_lines import replace_file
+from chainbuild.requests.retest import RetestOptions, RetestRequest, read_retest
 from chainbuild.text import escaped
 from chainbuild.ui import stdout
 
 
-def run_trace(asked: RetestOptions, command: tuple[str, ...], *, write: bool, json: bool) -> int:
+def run_trace(options: RetestOptions, command: tuple[str, ...], *, write: bool, json: bool) -> int:
     """Trace a command, or the production test, in every image; return the exit code. Nothing is written if one fails."""
-    request = read_asked(asked)
+    request = read_retest(options)
     with open_quietly(request.settings, json=json) as session:
         results = [trace_subject(session, subject) for subject in _subjects(session, request, command)]
     for result in results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
@@ -17,6 +17,7 @@ from chainbuild.builder.build_spec import (
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
 from chainbuild.execution.repair import DAMAGED, ParentRepair
 from chainbuild.execution.services import ExecutionServices
@@ -41,27 +42,15 @@ STOP_SECONDS = 10.0
 class Executor:
     """Executes a plan once."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        tools: ExecutionServices,
-        *,
-        jobs: int = 1,
-        keep_going: bool = False,
-        seconds_left: Callable[[], float] | None = None,
-        strict: bool = False,
-    ) -> None:
-        """`seconds_left` returns the time until the deadline, if any. `strict`: do not tag results that have warnings."""
-        self._strict = strict
+    def __init__(self, plan: Plan, tools: ExecutionServices, options: ExecutionOptions) -> None:
+        self._options = options
         self._graph = plan.graph
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
-        self._seconds_left = seconds_left
         self._tools = tools
         self._emit = tools.emit
-        self._jobs = max(1, jobs)
-        self._keep_going = keep_going
+        self._jobs = options.jobs or max(1, len({chain.platform.oci for chain in plan.graph.chains}))
         self._stopping = False
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
@@ -105,9 +94,9 @@ class Executor:
 
     def _fits(self, step: Step) -> bool:
         """Return whether the step fits before the deadline, judged by the duration of its last build."""
-        if self._seconds_left is None:
+        if self._options.seconds_left is None:
             return True
-        left = self._seconds_left()
+        left = self._options.seconds_left()
         expected = self._planned[step.id].expected_seconds
         return left > 0 and (expected is None or expected <= left)
 
@@ -126,7 +115,7 @@ class Executor:
         if not isinstance(error, ChainbuildError):
             raise error
         self.outcome.failures[step.id] = error
-        gone: Iterable[StepId] = dependents(self._graph, [step.id]) if self._keep_going else tuple(waiting)
+        gone: Iterable[StepId] = dependents(self._graph, [step.id]) if self._options.keep_going else tuple(waiting)
         self._skip([missed for missed in gone if missed in waiting], waiting, f"{step.id} failed")
 
     # One step ---------------------------------------------------------------------------------------------------------
@@ -212,7 +201,7 @@ class Executor:
         self._emit(
             events.StepWarnings(step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused)
         )
-        if self._strict:
+        if self._options.strict:
             raise NotProvenError(
                 f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
                 hint="Fix their causes, or run without --strict. The image is recorded, so nothing is rebuilt.",

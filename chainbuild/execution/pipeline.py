@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
 from chainbuild.builder.preflight import check_builders
 from chainbuild.execution.executor import Executor
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
@@ -26,7 +27,6 @@ from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import (
     CHAIN_IMAGE,
     Chain,
-    ChangeTolerance,
     Graph,
     ImageInput,
     Publication,
@@ -35,7 +35,7 @@ from chainbuild.model import (
     published,
 )
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
-from chainbuild.planning.generations import Generations, GraphFor
+from chainbuild.planning.generations import Generations
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
 from chainbuild.planning.planner import Planner, make_plan, pinned_before
@@ -48,32 +48,6 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
-
-
-class ExecutionOptions(Struct, frozen=True, kw_only=True):
-    """Options of a run."""
-
-    jobs: int | None = None
-    """Number of parallel steps; None: one per platform."""
-    keep_going: bool = False
-    strict: bool = False
-    """Treat warnings of the minimize stage and of the proofs as errors."""
-    load: bool = True
-    renewal: Renewal = field(default_factory=Renewal)
-    tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
-    """Changes that do not cause a rebuild, by step."""
-    first: int | None = None
-    """`--from`: steps below this number are reused without checking."""
-    seconds_left: Callable[[], float] | None = None
-    """Return the seconds until the deadline."""
-    push: bool = False
-    """Send results and indexes to REPO's own registry."""
-    replace_index: bool = False
-    """Drop platforms from an index that this run does not build."""
-    refuse_stale_index: bool = False
-    """Fail if an index would keep an image that the current tree would not produce."""
-    graph_for: GraphFor | None = None
-    """Read the same request for other platforms."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -152,18 +126,34 @@ def build_run(
     """Plan, execute and publish; emit `RunFinished` at the end. Failures are in the outcome."""
     started = time.monotonic()
     planned = plan_run(graph, session, options)
-    plan, emit = planned.plan, session.emit
-    graph = plan.graph
+    _check_start(planned.plan, session, log_folder)
+    outcome = execute(planned, session, options, log_path)
+    results = publish(planned.plan.graph, session, outcome, options)
+    session.emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
+    return outcome
+
+
+def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
+    """Report the plan, and check that this machine can do what it says: fail now, not after an hour of building."""
     for text in plan.warnings:
-        emit(events.Message(level="warning", text=text))
-    emit(events.RunStarted(steps=tuple(_planned_step(decision) for decision in plan.decisions), log_folder=log_folder))
-    if plan.builds:
-        # Fail now if no signing key can be created, not after an hour of building.
-        _ = session.records.keyring.signing_key
-        if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
-            text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
-            emit(events.Message(level="warning", text=text))
-        check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+        session.emit(events.Message(level="warning", text=text))
+    steps = tuple(_planned_step(decision) for decision in plan.decisions)
+    session.emit(events.RunStarted(steps=steps, log_folder=log_folder))
+    if not plan.builds:
+        return
+    # Creates the signing key if there is none.
+    _ = session.records.keyring.signing_key
+    if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
+        text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
+        session.emit(events.Message(level="warning", text=text))
+    check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+
+
+def execute(
+    planned: PlannedRun, session: Session, options: ExecutionOptions, log_path: Callable[[StepId], Path | None]
+) -> RunOutcome:
+    """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
+    graph = planned.plan.graph
     notes = AskedNotes(
         graph, session.registries, session.records.keyring, planned.index, notice=session.registries.notice
     )
@@ -173,29 +163,18 @@ def build_run(
         records=session.records,
         planner=planned.planner,
         finisher=StageFinisher(
-            session.registries, session.driver, emit, contexts=partial(pinned_contexts, session.finder())
+            session.registries, session.driver, session.emit, contexts=partial(pinned_contexts, session.finder())
         ),
         found=planned.found,
-        emit=emit,
+        emit=session.emit,
         log_path=log_path,
         notes=lru_cache(maxsize=1)(lambda: tree_notes(session.settings.root)),
         before_name=notes.note,
     )
-    platforms = {chain.platform.oci for chain in graph.chains}
-    execution = Executor(
-        plan,
-        tools,
-        jobs=options.jobs or len(platforms),
-        keep_going=options.keep_going,
-        seconds_left=options.seconds_left,
-        strict=options.strict,
-    )
-    outcome = execution.run()
+    outcome = Executor(planned.plan, tools, options).run()
     _update_index(graph, planned.index, outcome, notes)
     session.records.seen.remember(result.record for result in outcome.results.values())
     session.records.seen.remember_times(planned.asked.used)
-    results = _name_results(graph, session, outcome, options)
-    emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
 
@@ -217,7 +196,7 @@ def _planned_step(decision: Decision) -> events.PlannedStep:
     )
 
 
-def _name_results(
+def publish(
     graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
     """Publish the finished results: update indexes, push to REPO's registry, load into the local image store."""

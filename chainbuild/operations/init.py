@@ -15,8 +15,9 @@ from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.project.schema import SCHEMA_PLACE
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import RunOptions
+from chainbuild.requests.build import DEFAULT_PORT
 from chainbuild.requests.last_run import load_last_run
+from chainbuild.requests.options import RunOptions
 
 _NUMBERED: Final = re.compile(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SCIENCE: Final = "sciserver-image.json"
@@ -54,8 +55,8 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
     layers: tuple[ScannedLayer, ...] = ()
     science: int = 0
     """Number of science and compatibility layers."""
-    words: RunOptions | None = None
-    """The arguments of the last run in this folder."""
+    last_run: RunOptions | None = None
+    """The options of the last run in this folder."""
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -66,7 +67,7 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
             lines.append(f"layer {layer.folder}: a plain Dockerfile{written}")
         if self.science:
             lines.append(f"science: {self.science} folders with {_SCIENCE}")
-        if self.words:
+        if self.last_run:
             lines.append("the arguments of the last run")
         return tuple(lines)
 
@@ -79,15 +80,15 @@ def look(root: Path) -> ProjectScan:
     plain = [folder.name for folder in folders if (folder / "Dockerfile").is_file() and folder.name not in options]
     plain += ["."] if (root / "Dockerfile").is_file() else []
     try:
-        words = load_last_run(root)
+        last = load_last_run(root)
     except WrongUseError:
-        words = None
-    if words:
+        last = None
+    if last and last.option:
         # First the options of the last run, in its order, then the others.
-        typed = [name for name in words.option.split(",") if name in options]
+        typed = [name for name in last.option.split(",") if name in options]
         options = [*typed, *(name for name in options if name not in typed)]
     layers = tuple(ScannedLayer(folder=name, base_image=_base_image(root / name)) for name in plain)
-    return ProjectScan(root=root, options=tuple(options), layers=_stacked(layers), science=science, words=words)
+    return ProjectScan(root=root, options=tuple(options), layers=_stacked(layers), science=science, last_run=last)
 
 
 def _base_image(folder: Path) -> BaseImage | None:
@@ -137,18 +138,19 @@ def write(guess: ProjectScan) -> str:
 
 
 def _platforms(guess: ProjectScan) -> str:
-    names = guess.words.platform.split(",") if guess.words else [Platform.of_this_machine().name]
+    platforms = guess.last_run.platform if guess.last_run else None
+    names = (platforms or Platform.of_this_machine().name).split(",")
     return f"platforms: [{', '.join(_quoted(name.strip()) for name in names)}]\n"
 
 
 def _options(guess: ProjectScan) -> str:
-    words = guess.words
-    repo = words.repo if words else f"{_team(guess)}/{_name(guess)}"
+    last = guess.last_run or RunOptions()
+    repo = last.repo or f"{_team(guess)}/{_name(guess)}"
     lines = [
         f"repo: {_quoted(repo)}  # repository of the options' images: REPO:TAG-OPTION",
-        f"tag: {_quoted(words.tag if words else 'v1')}",
-        f"base: {_quoted(words.base if words else _BASE)}  # base image of the first option",
-        f"production: {_quoted(words.production if words else _BASE)}  # base image of the slim images",
+        f"tag: {_quoted(last.tag or 'v1')}",
+        f"base: {_quoted(last.base or _BASE)}  # base image of the first option",
+        f"production: {_quoted(last.production or _BASE)}  # base image of the slim images",
         "options:  # in build order: each one builds on the result of the one before",
         *(f"  - {_quoted(name)}" for name in guess.options),
     ]
@@ -187,16 +189,16 @@ def _science(guess: ProjectScan) -> str:
 
 
 def _how(guess: ProjectScan) -> str:
-    words = guess.words
+    last = guess.last_run or RunOptions()
     lines: list[str] = []
-    if words and words.registry:
-        lines.append(f"registry: {_quoted(words.registry)}")
-    if words and words.port != 5000:
-        lines.append(f"registry-port: {words.port}")
-    if words and words.refresh_after:
-        lines.append(f"refresh-after: {_quoted(words.refresh_after)}")
-    if words and words.build_args:
-        pairs = [text.partition("=") for text in words.build_args]
+    if last.registry:
+        lines.append(f"registry: {_quoted(last.registry)}")
+    if last.port and last.port != DEFAULT_PORT:
+        lines.append(f"registry-port: {last.port}")
+    if last.refresh_after:
+        lines.append(f"refresh-after: {_quoted(last.refresh_after)}")
+    if last.build_args:
+        pairs = [str(text).partition("=") for text in last.build_args]
         lines += [
             "build-args:",
             *(f"  {name}: {_quoted(value)}" if sign else f"  {name}:" for name, sign, value in pairs),
@@ -215,7 +217,7 @@ def _how(guess: ProjectScan) -> str:
 
 def _team(guess: ProjectScan) -> str:
     """Return the first part of REPO: as last typed, else the name of the folder."""
-    first, slash, _ = (guess.words.repo if guess.words else "").rpartition("/")
+    first, slash, _ = ((guess.last_run and guess.last_run.repo) or "").rpartition("/")
     return first if slash else _safe(guess.root.resolve().name)
 
 

@@ -85,11 +85,21 @@ def read_context(context: Path | None, collector: ProblemCollector) -> Path | No
 
 
 def read_build_args(
-    texts: Sequence[str], environ: Mapping[str, str], collector: ProblemCollector, *, reserved: Collection[str] = ()
+    texts: Sequence[str | BuildArg],
+    environ: Mapping[str, str],
+    collector: ProblemCollector,
+    *,
+    reserved: Collection[str] = (),
 ) -> tuple[BuildArg, ...]:
-    """Read repeated `--build-arg KEY=VALUE` flags; `reserved` are the arguments that a chain sets itself."""
+    """Read repeated `--build-arg KEY=VALUE` flags; `reserved` are the arguments that a chain sets itself.
+
+    Values that the project file set are returned as they are: its reader checked them.
+    """
     args: dict[str, BuildArg] = {}
     for text in texts:
+        if isinstance(text, BuildArg):
+            args[text.name] = text
+            continue
         arg = parse_build_arg(text, environ)
         if isinstance(arg, Problem):
             collector.problems.append(arg)

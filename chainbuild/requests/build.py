@@ -1,4 +1,4 @@
-"""Read the arguments of `chainbuild build` and its tree of numbered Dockerfiles into values.
+"""Read the options of `chainbuild build` and its tree of numbered Dockerfiles into values.
 
 Every problem is reported at once, including those of the tree.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
-from chainbuild.model import Graph
+from chainbuild.model import Chain, Graph, Step
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     comma_list,
@@ -32,47 +33,13 @@ from chainbuild.planning.generations import GraphFor
 from chainbuild.planning.planner import until
 from chainbuild.project.location import FILE_NAME
 from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.requests.options import CommonOptions, RunOptions, SessionOptions
 from chainbuild.text import parse_duration
 from chainbuild.trust.keys import PublicKey
 from chainbuild.values import replace
 
-
-class CommonOptions(Struct, frozen=True, kw_only=True):
-    """The options that every kind of run accepts, as the user typed them."""
-
-    root: Path
-    context: Path | None = None
-    registry: str | None = None
-    port: int = 5000
-    builders: Sequence[str] = ()
-    no_cache: bool = False
-    build_args: Sequence[str] = ()
-    build_contexts: Sequence[str] = ()
-    secrets: Sequence[str] = ()
-    refresh: bool = False
-    refresh_after: str | None = None
-    deadline: str | None = None
-    jobs: int | None = None
-    keep_going: bool = False
-    strict: bool = False
-    load: bool = True
-    push: bool = False
-    replace_index: bool = False
-    fail_if_stale_index: bool = False
-
-
-class RunOptions(CommonOptions, frozen=True, kw_only=True):
-    """The arguments of a run of options, as the user typed them."""
-
-    platform: str
-    repo: str
-    tag: str
-    base: str
-    option: str
-    production: str
-    first: int | None = None
-    only: int | None = None
-    until: int | None = None
+DEFAULT_PORT: Final = 5000
+"""The port of the managed registry."""
 
 
 class BuildRequest(Struct, frozen=True, kw_only=True):
@@ -83,24 +50,26 @@ class BuildRequest(Struct, frozen=True, kw_only=True):
     options: ExecutionOptions
 
 
-def read_build_request(words: RunOptions) -> BuildRequest:
-    """Read the command line and the tree.
+def read_build_request(options: RunOptions) -> BuildRequest:
+    """Read the options and the tree.
 
     Errors: `WrongUseError` with every problem of the command line, the tree, the args files and the Dockerfiles.
     """
     collector = ProblemCollector()
-    settings = session_settings(words, collector)
-    options = _execution(words, collector)
-    request = options_request(words, settings, collector)
+    settings = session_settings(options, collector)
+    execution = _execution(options, collector)
+    request = options_request(options, settings, collector)
     graph: Graph | None = None
     try:
         graph = numbered.read(request)
-        graph = cut(graph, words, collector)
+        graph = cut(graph, options, collector)
     except WrongUseError as error:
         collector.problems += error.problems
     if collector.problems or graph is None:
         raise WrongUseError(collector.problems)
-    return BuildRequest(graph=graph, settings=settings, options=replace(options, graph_for=_graph_for(request)))
+    if options.tests is False:
+        graph = without_tests(graph)
+    return BuildRequest(graph=graph, settings=settings, options=replace(execution, graph_for=_graph_for(request)))
 
 
 def _graph_for(request: numbered.NumberedRequest) -> GraphFor:
@@ -108,74 +77,66 @@ def _graph_for(request: numbered.NumberedRequest) -> GraphFor:
     return lambda platforms: numbered.read(replace(request, platforms=tuple(platforms)))
 
 
-def session_settings(words: CommonOptions, collector: ProblemCollector) -> Settings:
-    """Return the settings of the arguments; problems go to the collector."""
-    return read_settings(
-        collector,
-        root=words.root,
-        registry=words.registry,
-        port=words.port,
-        builders=words.builders,
-        no_cache=words.no_cache,
-    )
+def chosen_platforms(options: CommonOptions, collector: ProblemCollector) -> tuple[Platform, ...]:
+    """Return the platforms of the options, or this machine's; problems go to the collector."""
+    chosen = parse_platforms(options.platform, collector) if options.platform else ()
+    return chosen or (Platform.of_this_machine(),)
 
 
 def execution_options(
-    words: CommonOptions, collector: ProblemCollector, *, first: int | None = None
+    options: CommonOptions, collector: ProblemCollector, *, first: int | None = None
 ) -> ExecutionOptions:
     """Return how to execute the run; problems go to the collector."""
-    deadline = collector.parse("--deadline", parse_duration, words.deadline, 0.0) if words.deadline else None
-    age = collector.parse("--refresh-after", parse_duration, words.refresh_after, 0.0) if words.refresh_after else None
+    deadline = collector.parse("--deadline", parse_duration, options.deadline, 0.0) if options.deadline else None
+    after = options.refresh_after
+    age = collector.parse("--refresh-after", parse_duration, after, 0.0) if after else None
     started = time.monotonic()
     return ExecutionOptions(
-        jobs=words.jobs,
-        keep_going=words.keep_going,
-        strict=words.strict,
-        load=words.load,
-        push=words.push,
-        replace_index=words.replace_index,
-        refuse_stale_index=words.fail_if_stale_index,
+        jobs=options.jobs,
+        keep_going=bool(options.keep_going),
+        strict=bool(options.strict),
+        load=options.load is not False,
+        push=bool(options.push),
+        replace_index=options.replace_index,
+        refuse_stale_index=options.fail_if_stale_index,
         first=first,
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
-        renewal=Renewal(refresh=words.refresh, refresh_after=age, since=time.time()),
+        renewal=Renewal(refresh=options.refresh, refresh_after=age, since=time.time()),
     )
 
 
-def _execution(words: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
-    first = words.only if words.only is not None else words.first
-    if words.only is not None and (words.first is not None or words.until is not None):
+def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
+    first, last = options.first, options.until
+    if options.only is not None and (first is not None or last is not None):
         collector.add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
-    elif words.first is not None and words.until is not None and words.first > words.until:
-        collector.add(
-            f"--from {words.first} comes after --until {words.until}", "Give a --from that is not after --until."
-        )
-    if (first is not None or words.until is not None) and "," in words.option:
+    elif first is not None and last is not None and first > last:
+        collector.add(f"--from {first} comes after --until {last}", "Give a --from that is not after --until.")
+    first = first_step(options)
+    if (first is not None or last is not None) and "," in (options.option or ""):
         collector.add("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
-    return execution_options(words, collector, first=first)
+    return execution_options(options, collector, first=first)
 
 
-def cut(graph: Graph, words: RunOptions, collector: ProblemCollector) -> Graph:
-    last = words.only if words.only is not None else words.until
+def first_step(options: RunOptions) -> int | None:
+    """Return the number of the first step that is not taken as last built."""
+    return options.only if options.only is not None else options.first
+
+
+def cut(graph: Graph, options: RunOptions, collector: ProblemCollector) -> Graph:
+    """Return the graph without the steps after `--until` or `--only`; problems go to the collector."""
+    last = options.only if options.only is not None else options.until
     numbers = sorted({step.number for chain in graph.chains for step in chain.steps})
-    for flag, number in (("--from", words.first), ("--only", words.only), ("--until", words.until)):
+    for flag, number in (("--from", options.first), ("--only", options.only), ("--until", options.until)):
         if number is not None and number not in numbers:
             available = ", ".join(str(item) for item in numbers)
             collector.add(f"{flag} {number}: no step has this number", f"Steps: {available}.")
     return graph if collector.problems or last is None else until(graph, last)
 
 
-def read_settings(
-    collector: ProblemCollector,
-    *,
-    root: Path,
-    registry: str | None,
-    port: int,
-    builders: Sequence[str] = (),
-    no_cache: bool = False,
-) -> Settings:
-    """Return the settings; problems go to the collector."""
+def session_settings(options: SessionOptions, collector: ProblemCollector) -> Settings:
+    """Return the settings of a session; problems go to the collector."""
     by_platform: dict[str, str] = {}
-    for text in builders:
+    for text in options.builders or ():
         name, equals, builder = text.partition("=")
         key = collector.parse("--builder", lambda word: Platform.parse(word).oci, name, "?") if equals else ""
         if key in by_platform:
@@ -185,17 +146,17 @@ def read_settings(
         by_platform[key] = builder if equals else name
         if not by_platform[key]:
             collector.add(f"--builder {text!r} has no builder name", "List the builders with: docker buildx ls.")
-    chain = (
-        collector.parse("--registry", ChainRegistry.parse, registry, ChainRegistry("localhost")) if registry else None
-    )
+    instead = ChainRegistry("localhost")
+    chain = collector.parse("--registry", ChainRegistry.parse, options.registry, instead) if options.registry else None
+    root = options.root
     if not root.is_dir():
         collector.add(f"--root: no such folder: {str(root)!r}", "Give the folder that contains the options.")
     return Settings(
         root=root.resolve(),
         registry=chain,
-        port=port,
+        port=options.port or DEFAULT_PORT,
         builders=by_platform,
-        no_cache=no_cache,
+        no_cache=options.no_cache,
         trusted_keys=_trusted_keys(root, collector) if chain else {},
     )
 
@@ -215,26 +176,29 @@ def _trusted_keys(root: Path, collector: ProblemCollector) -> Mapping[str, Publi
         return {}
 
 
-def options_request(words: RunOptions, settings: Settings, collector: ProblemCollector) -> numbered.NumberedRequest:
-    current = Platform.of_this_machine()
+def options_request(options: RunOptions, settings: Settings, collector: ProblemCollector) -> numbered.NumberedRequest:
+    """Return the request for the tree of numbered Dockerfiles; problems go to the collector."""
     scratch = ImageReference("docker.io", "library/debian", "latest")
     environ = environment()
-    repo = collector.parse("REPO", parse_repository, words.repo, scratch)
-    collector.parse("TAG", scratch.with_tag, words.tag, scratch)
+    repo = collector.parse("REPO", parse_repository, options.repo or "", scratch)
+    tag = options.tag or ""
+    collector.parse("TAG", scratch.with_tag, tag, scratch)
+    if options.platform == "":
+        parse_platforms("", collector)
     return numbered.NumberedRequest(
         root=settings.root,
-        platforms=parse_platforms(words.platform, collector) or (current,),
+        platforms=chosen_platforms(options, collector),
         repo=repo,
-        repository=collector.parse("REPO", lambda _: settings.chain.place(repo), words.repo, scratch),
-        tag=words.tag,
-        base=collector.parse("BASE", ImageReference.parse, words.base, scratch),
-        options=_options(words.option, collector),
-        production=collector.parse("PRODUCTION", ImageReference.parse, words.production, scratch),
-        build_platform=current,
-        context=read_context(words.context, collector),
-        build_args=read_build_args(words.build_args, environ, collector, reserved=numbered.CHAINS_ARGS),
-        build_contexts=read_build_contexts(words.build_contexts, collector),
-        secrets=read_secrets(words.secrets, environ, collector),
+        repository=collector.parse("REPO", lambda _: settings.chain.place(repo), options.repo or "", scratch),
+        tag=tag,
+        base=collector.parse("BASE", ImageReference.parse, options.base or "", scratch),
+        options=_options(options.option or "", collector),
+        production=collector.parse("PRODUCTION", ImageReference.parse, options.production or "", scratch),
+        build_platform=Platform.of_this_machine(),
+        context=read_context(options.context, collector),
+        build_args=read_build_args(options.build_args or (), environ, collector, reserved=numbered.CHAINS_ARGS),
+        build_contexts=read_build_contexts(options.build_contexts or (), collector),
+        secrets=read_secrets(options.secrets or (), environ, collector),
         environ=environ,
     )
 
@@ -259,3 +223,22 @@ def _can_be_a_path(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+# Graphs without tests -------------------------------------------------------------------------------------------------
+
+
+def without_tests(graph: Graph) -> Graph:
+    """Return the graph without the tests of images."""
+    chains = (with_steps(chain, lambda step: replace(step, test=None, traced=())) for chain in graph.chains)
+    return replace(graph, chains=tuple(chains))
+
+
+def with_steps(chain: Chain, change: Callable[[Step], Step]) -> Chain:
+    """Return the chain with every step changed, also those of the stages."""
+    return replace(
+        chain,
+        steps=tuple(change(step) for step in chain.steps),
+        minimize=change(chain.minimize) if chain.minimize else None,
+        production=change(chain.production) if chain.production else None,
+    )

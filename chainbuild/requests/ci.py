@@ -1,4 +1,4 @@
-"""Read the arguments of `chainbuild ci` into a pipeline, and report every problem at once.
+"""Read the options of `chainbuild ci` into a pipeline, and report every problem at once.
 
 A shell and the vendor's templates read the workflow. Every argument is checked against a grammar without special
 characters of either, so that quoting is sufficient.
@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from msgspec import Struct
-
 from chainbuild.ci import circleci, github, gitlab
 from chainbuild.ci.jobs import JobSplit, make_jobs
 from chainbuild.ci.pipeline import Pipeline, Runner, Vendor
@@ -21,7 +19,8 @@ from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
+from chainbuild.requests.build import BuildRequest, read_build_request
+from chainbuild.requests.options import RunOptions, SessionOptions
 from chainbuild.step_id import StepId
 from chainbuild.text import duration, parse_duration
 
@@ -36,8 +35,8 @@ _TEMPLATES = ("${{", "<<", "$[[")
 """What GitHub, CircleCI and GitLab replace before a shell runs."""
 
 
-class CiWords(Struct, frozen=True, kw_only=True):
-    """The arguments as the user typed them."""
+class CiOptions(SessionOptions, frozen=True, kw_only=True):
+    """The options of the command, as the user gave them."""
 
     vendor: str
     platform: str
@@ -46,44 +45,43 @@ class CiWords(Struct, frozen=True, kw_only=True):
     base: str
     option: str
     production: str
-    registry: str | None
-    root: Path = Path()
     split: str | None = None
     deadline: str | None = None
+    """The deadline of each job."""
     install: str = INSTALL
-    runners: Sequence[str] = ()
+    runners: Sequence[str] | None = None
 
 
 def read_pipeline(
-    words: CiWords, recorded: Callable[[BuildRequest], Mapping[StepId, float]]
+    options: CiOptions, recorded: Callable[[BuildRequest], Mapping[StepId, float]]
 ) -> tuple[Vendor, Pipeline]:
     """Read the arguments and the tree.
 
     `recorded` returns the last duration of each step; it is called only for `--split`, after all checks passed. Errors:
     `WrongUseError` with every problem of the arguments and the tree; those of `recorded`.
     """
-    vendor = VENDORS[words.vendor]
+    vendor = VENDORS[options.vendor]
     collector = ProblemCollector()
-    deadline = words.deadline or vendor.deadline
+    deadline = options.deadline or vendor.deadline
     seconds = collector.parse("--deadline", parse_duration, deadline, 1.0)
-    most = collector.parse("--split", parse_duration, words.split, 1.0) if words.split else None
-    _check_letters(words, collector)
-    _check_places(words, collector)
-    install = _install(words.install, collector)
-    runners = _runners(words, vendor, collector)
+    most = collector.parse("--split", parse_duration, options.split, 1.0) if options.split else None
+    _check_letters(options, collector)
+    _check_places(options, collector)
+    install = _install(options.install, collector)
+    runners = _runners(options, vendor, collector)
     _check_times(vendor, runners, seconds, most, collector)
     request: BuildRequest | None = None
     try:
         request = read_build_request(
             RunOptions(
-                platform=words.platform,
-                repo=words.repo,
-                tag=words.tag,
-                base=words.base,
-                option=words.option,
-                production=words.production,
-                root=words.root,
-                registry=words.registry,
+                platform=options.platform,
+                repo=options.repo,
+                tag=options.tag,
+                base=options.base,
+                option=options.option,
+                production=options.production,
+                root=options.root,
+                registry=options.registry,
             )
         )
     except WrongUseError as error:
@@ -94,54 +92,58 @@ def read_pipeline(
     graph = request.graph
     return vendor, Pipeline(
         graph=make_jobs(graph, lambda platform: runners[platform.name].labels, split),
-        repo=words.repo,
-        tag=words.tag,
-        base=words.base,
-        options=dict(zip(dict.fromkeys(chain.option for chain in graph.chains), _typed(words.option), strict=True)),
-        production=words.production,
+        repo=options.repo,
+        tag=options.tag,
+        base=options.base,
+        options=dict(
+            zip(dict.fromkeys(chain.option for chain in graph.chains), _option_names(options.option), strict=True)
+        ),
+        production=options.production,
         registry=request.settings.registry,
-        root="" if words.root == Path() else words.root.as_posix(),
+        root="" if options.root == Path() else options.root.as_posix(),
         deadline=deadline.strip().lower(),
         deadline_seconds=seconds,
         limit=vendor.limit,
         install=install,
         runners=runners,
         variables=_variables(graph),
-        made_by=_made_by(words, install),
+        made_by=_made_by(options, install),
     )
 
 
-def _check_letters(words: CiWords, collector: ProblemCollector) -> None:
+def _check_letters(options: CiOptions, collector: ProblemCollector) -> None:
     """Report arguments with characters that are not printable: a line end would end the comment with the command."""
-    typed = (
-        words.platform,
-        words.repo,
-        words.tag,
-        words.base,
-        words.option,
-        words.production,
-        words.registry or "",
-        str(words.root),
-        words.split or "",
-        words.deadline or "",
-        words.install,
-        *words.runners,
+    texts = (
+        options.platform,
+        options.repo,
+        options.tag,
+        options.base,
+        options.option,
+        options.production,
+        options.registry or "",
+        str(options.root),
+        options.split or "",
+        options.deadline or "",
+        options.install,
+        *(options.runners or ()),
     )
-    for text in typed:
+    for text in texts:
         if not text.isprintable():
             collector.add(f"{text!r} is not allowed in a workflow", "Remove the characters that are not printable.")
 
 
-def _check_places(words: CiWords, collector: ProblemCollector) -> None:
+def _check_places(options: CiOptions, collector: ProblemCollector) -> None:
     """Report places that the vendor's machines cannot reach."""
-    if not words.registry:
+    if not options.registry:
         collector.add(
             "--registry is required",
             "Jobs exchange images through it. Give a registry, for example --registry ghcr.io/OWNER.",
         )
-    elif _is_local(words.registry):
-        collector.add(f"--registry {words.registry} is on this machine", "Give a registry that CI machines can reach.")
-    for what, text in (("BASE", words.base), ("PRODUCTION", words.production)):
+    elif _is_local(options.registry):
+        collector.add(
+            f"--registry {options.registry} is on this machine", "Give a registry that CI machines can reach."
+        )
+    for what, text in (("BASE", options.base), ("PRODUCTION", options.production)):
         try:
             host = ImageReference.parse(text).registry
         except WrongUseError:
@@ -150,13 +152,13 @@ def _check_places(words: CiWords, collector: ProblemCollector) -> None:
             collector.add(
                 f"{what} {text} is in a registry on this machine", "Use a registry that CI machines can reach."
             )
-    root = words.root
+    root = options.root
     if root.is_absolute() or ".." in root.parts or not (root == Path() or _PATH.fullmatch(root.as_posix())):
         collector.add(
             f"--root {str(root)!r} is not allowed in a workflow",
             "Run this in the root of the repository, and give a path below it of ASCII letters, digits and . _ @ + - /.",
         )
-    for option in _typed(words.option):
+    for option in _option_names(options.option):
         parts = PurePosixPath(option).parts
         if not parts or ".." in parts or not _PATH.fullmatch(option):
             collector.add(
@@ -174,7 +176,7 @@ def _is_local(place: str) -> bool:
     return is_this_machine(name.lower())
 
 
-def _typed(option: str) -> tuple[str, ...]:
+def _option_names(option: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip().rstrip("/") for word in option.split(",")))
 
 
@@ -192,11 +194,11 @@ def _install(text: str, collector: ProblemCollector) -> str:
     return shlex.join(words)
 
 
-def _runners(words: CiWords, vendor: Vendor, collector: ProblemCollector) -> Mapping[str, Runner]:
+def _runners(options: CiOptions, vendor: Vendor, collector: ProblemCollector) -> Mapping[str, Runner]:
     quiet = ProblemCollector()  # problems of PLATFORM are reported with the tree
-    platforms = parse_platforms(words.platform, quiet)
+    platforms = parse_platforms(options.platform, quiet)
     own: dict[str, Runner] = {}
-    for text in words.runners:
+    for text in options.runners or ():
         name, equals, labels = text.partition("=")
         many = tuple(labels.split(","))
         before = len(collector.problems)
@@ -212,7 +214,7 @@ def _runners(words: CiWords, vendor: Vendor, collector: ProblemCollector) -> Map
             collector.add(f"--runner: duplicate runner for {name}", "Remove one of them.")
         elif len(collector.problems) == before and not any(item.same_as(current) for item in platforms):
             collector.add(
-                f"--runner {name}: the workflow does not build for this platform", f"PLATFORM is {words.platform}."
+                f"--runner {name}: the workflow does not build for this platform", f"PLATFORM is {options.platform}."
             )
         own[current.oci] = Runner(labels=many, hosted=re.fullmatch(vendor.hosted, many[0]) is not None)
     return {platform.name: own.get(platform.oci) or vendor.runner(platform) for platform in platforms}
@@ -242,16 +244,23 @@ def _variables(graph: Graph) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-def _made_by(words: CiWords, install: str) -> str:
+def _made_by(options: CiOptions, install: str) -> str:
     """Return the exact command, with lists in their plain form."""
-    platforms = ",".join(platform.name for platform in parse_platforms(words.platform, ProblemCollector()))
-    positional = (platforms, words.repo, words.tag, words.base, ",".join(_typed(words.option)), words.production)
+    platforms = ",".join(platform.name for platform in parse_platforms(options.platform, ProblemCollector()))
+    positional = (
+        platforms,
+        options.repo,
+        options.tag,
+        options.base,
+        ",".join(_option_names(options.option)),
+        options.production,
+    )
     flags: list[str] = []
-    if words.root != Path():
-        flags += ["--root", words.root.as_posix()]
-    flags += ["--registry", words.registry or ""]
-    flags += [text for runner in words.runners for text in ("--runner", runner)]
-    for flag, value in (("--deadline", words.deadline), ("--split", words.split)):
+    if options.root != Path():
+        flags += ["--root", options.root.as_posix()]
+    flags += ["--registry", options.registry or ""]
+    flags += [text for runner in options.runners or () for text in ("--runner", runner)]
+    for flag, value in (("--deadline", options.deadline), ("--split", options.split)):
         flags += [flag, value.strip().lower()] if value else []
     flags += ["--install", install] if install != INSTALL else []
-    return shlex.join(["chainbuild", "ci", words.vendor, *positional, *flags])
+    return shlex.join(["chainbuild", "ci", options.vendor, *positional, *flags])

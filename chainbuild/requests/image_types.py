@@ -1,4 +1,4 @@
-"""Read the arguments of `chainbuild types` into values: the image types, their relations, and the selected images."""
+"""Read the options of `chainbuild types` into values: the image types, their relations, and the selected images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct, field
 import chainbuild
 from chainbuild.dockerfile import unknown_args
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts.image_types.graph import ImageTypesTask, Purpose
 from chainbuild.layouts.image_types.relations import Relations, relate
@@ -23,18 +23,18 @@ from chainbuild.layouts.image_types.selection import (
     select,
 )
 from chainbuild.layouts.image_types.tree import Catalogue, read_catalogue
-from chainbuild.parsing.option_values import ProblemCollector, parse_platforms, read_build_args, read_secrets
+from chainbuild.parsing.option_values import ProblemCollector, read_build_args, read_secrets
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.requests.build import CommonOptions, execution_options, session_settings
+from chainbuild.requests.build import chosen_platforms, execution_options, session_settings
+from chainbuild.requests.options import CommonOptions
 
 
 class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
-    """The arguments of a run over image types, as the user typed them."""
+    """The options of a run over image types, as the user gave them."""
 
     purpose: Purpose = Purpose.CREATE
-    globs: Sequence[str] = ()
+    globs: Sequence[str] | None = None
     repository: Path | None = None
-    platform: str = ""
     public: str | None = None
     private: str | None = None
     no_deps: bool = False
@@ -62,74 +62,76 @@ class ImageTypesOverview(Struct, frozen=True, kw_only=True):
     chosen: tuple[str, ...] = field(default_factory=tuple)
 
 
-def read_look(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
+def read_look(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
     """Read the image types. Errors: `WrongUseError` with all of their problems."""
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
-    places = _places(words, session_settings(words, collector).chain, collector)
+    places = _places(options, session_settings(options, collector).chain, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
-    catalogue = _catalogue(words, environ)
+    catalogue = _catalogue(options, environ)
     current = Platform.of_this_machine()
     relations = relate(catalogue, (current,), ours=places.all, build_platform=current)
-    return ImageTypesOverview(catalogue=catalogue, relations=relations, chosen=select(catalogue, words.globs or ("*",)))
+    return ImageTypesOverview(
+        catalogue=catalogue, relations=relations, chosen=select(catalogue, options.globs or ("*",))
+    )
 
 
-def read_words(words: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
-    """Read the command line and the image types.
+def read_image_types(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
+    """Read the options and the image types.
 
     Errors: `WrongUseError` with every problem of the command line, else of the image types, else of the selection.
     """
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
-    settings, options = session_settings(words, collector), execution_options(words, collector)
+    settings, execution = session_settings(options, collector), execution_options(options, collector)
     current = Platform.of_this_machine()
-    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (current,)
-    build_args = read_build_args(words.build_args, environ, collector)
-    secrets = read_secrets(words.secrets, environ, collector)
-    places = _places(words, settings.chain, collector)
+    platforms = chosen_platforms(options, collector)
+    build_args = read_build_args(options.build_args or (), environ, collector)
+    secrets = read_secrets(options.secrets or (), environ, collector)
+    places = _places(options, settings.chain, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
-    catalogue = _catalogue(words, environ)
+    catalogue = _catalogue(options, environ)
     args = {arg.name: arg.value for arg in build_args}
     relations = relate(catalogue, platforms, ours=places.all, args=args, build_platform=current)
     requested = ImageTypesTask(
-        chosen=frozenset(select(catalogue, words.globs)),
-        purpose=words.purpose,
+        chosen=frozenset(select(catalogue, options.globs or ())),
+        purpose=options.purpose,
         platforms=platforms,
         build_platform=current,
-        dependencies=not words.no_deps,
+        dependencies=not options.no_deps,
         build_args=build_args,
         secrets=secrets,
     )
     request = ImageTypesRequest(
         settings=settings,
-        options=options,
+        options=execution,
         catalogue=catalogue,
         relations=relations,
         places=places,
         wanted=requested,
-        allow_private_base=words.allow_private_base,
+        allow_private_base=options.allow_private_base,
     )
     _check(request)
     return request
 
 
-def _places(words: ImageTypeOptions, chain: ChainRegistry, collector: ProblemCollector) -> PublishTargets:
+def _places(options: ImageTypeOptions, chain: ChainRegistry, collector: ProblemCollector) -> PublishTargets:
     def place(flag: str, text: str | None) -> ChainRegistry | None:
         return collector.parse(flag, ChainRegistry.parse, text, chain) if text else None
 
     places = PublishTargets(
-        chain=chain, public=place("--public", words.public), private=place("--private", words.private)
+        chain=chain, public=place("--public", options.public), private=place("--private", options.private)
     )
     if not collector.problems:
         collector.problems += check_places(places)
     return places
 
 
-def _catalogue(words: ImageTypeOptions, environ: Mapping[str, str]) -> Catalogue:
-    roots = search_order(words.repository, environ)
-    catalogue = read_catalogue(roots, version=words.casa_version or chainbuild.__version__)
+def _catalogue(options: ImageTypeOptions, environ: Mapping[str, str]) -> Catalogue:
+    roots = search_order(options.repository, environ)
+    catalogue = read_catalogue(roots, version=options.casa_version or chainbuild.__version__)
     if not catalogue.images:
         looked = ", ".join(str(root.folder) for root in roots)
         raise WrongUseError("no image types found", hint=f"Searched in: {looked}.")

@@ -7,55 +7,53 @@ of build args, and a tree must not bring arguments along that make a later comma
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from msgspec.structs import asdict
+from msgspec import json
 
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
-from chainbuild.requests.build import RunOptions
+from chainbuild.model import BuildArg
+from chainbuild.requests.options import RunOptions
+from chainbuild.values import replace
 
 _FOLDER: Final = "last-words"
 _EARLIER: Final = Path(".chainbuild") / "last-words.json"
 """The file of earlier versions, which all users can read."""
 
 
-def save_last_run(root: Path, words: RunOptions) -> None:
-    """Save the arguments. Failure to write is ignored."""
-    document = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(words).items()}
+def save_last_run(root: Path, options: RunOptions) -> None:
+    """Save the options, whether tests were omitted excepted. Failure to write is ignored."""
+    args = [f"{arg.name}={arg.value}" if isinstance(arg, BuildArg) else arg for arg in options.build_args or ()]
+    document = json.encode(replace(options, build_args=args or None, tests=None), enc_hook=str)
     with suppress(NotReadyError):
         private_folder(state_home())
         path = _path(root)
         private_folder(path.parent)
-        write_private(path, json.dumps(document, indent=2).encode(), durable=False)
+        write_private(path, json.format(document, indent=2), durable=False)
     with suppress(OSError):
         if not (root / _EARLIER).parent.is_symlink():
             (root / _EARLIER).unlink(missing_ok=True)
 
 
 def load_last_run(root: Path) -> RunOptions:
-    """Return the arguments of the last run in the tree.
+    """Return the options of the last run in the tree.
 
     Errors: `WrongUseError` if there are none.
     """
     try:
-        document: dict[str, Any] = json.loads(read_private(_path(root)) or b"")
-        document = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in document.items()
-            if name in RunOptions.__struct_fields__
-        }
-        context = document.get("context")
-        return RunOptions(**document | {"root": Path(document["root"]), "context": Path(context) if context else None})
-    except (NotReadyError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        options = json.decode(read_private(_path(root)) or b"", type=RunOptions, dec_hook=lambda kind, text: kind(text))
+    except (NotReadyError, OSError, ValueError, RecursionError):
+        options = None
+    if options is None or not all((options.repo, options.tag, options.base, options.option, options.production)):
         raise WrongUseError(
             "no earlier run found in this tree",
             hint="Give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
-        ) from None
+        )
+    return options
 
 
 def _path(root: Path) -> Path:

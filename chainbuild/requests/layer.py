@@ -1,4 +1,4 @@
-"""Read the arguments of `chainbuild layer` into a run, and report the base of each layer before it starts."""
+"""Read the options of `chainbuild layer` into a run, and report the base of each layer before it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest
 from chainbuild.model import Graph, published
 from chainbuild.parsing.option_values import (
     ProblemCollector,
-    parse_platforms,
     read_build_args,
     read_build_contexts,
     read_context,
@@ -25,19 +24,21 @@ from chainbuild.parsing.option_values import (
 )
 from chainbuild.records.tags import is_machine_tag
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import BuildRequest, CommonOptions, execution_options, session_settings
+from chainbuild.requests.build import BuildRequest, chosen_platforms, execution_options, session_settings
+from chainbuild.requests.options import CommonOptions
 from chainbuild.values import replace
 
 
 class LayerOptions(CommonOptions, frozen=True, kw_only=True):
-    """The arguments for one layer, as the user typed them."""
+    """The options of a run of one layer, as the user gave them."""
 
     folder: Path
-    image: str
+    image: str | None = None
+    """None for a layer of the project."""
     base: str | None = None
-    base_arg: str = ""
-    platform: str = ""
-    tests: bool = True
+    base_arg: str | None = None
+    alone: bool = False
+    """Build only this layer of the project, on its bases as they are in the registry."""
 
 
 class LayerRun(Struct, frozen=True, kw_only=True):
@@ -47,38 +48,42 @@ class LayerRun(Struct, frozen=True, kw_only=True):
     standings: tuple[LayerBase, ...] = ()
 
 
-def read_layer(words: LayerOptions) -> LayerRun:
-    """Read the command line and the folder.
+def read_layer(options: LayerOptions) -> LayerRun:
+    """Read the options and the folder.
 
     Errors: `WrongUseError` with every problem of both.
     """
+    if options.alone:
+        raise WrongUseError(
+            "--alone cannot be combined with --tag",
+            hint="--alone is for a layer of chainbuild.yaml; a folder with --tag is always built alone.",
+        )
     collector = ProblemCollector()
-    settings = session_settings(words, collector)
-    options = execution_options(words, collector)
-    current = Platform.of_this_machine()
+    settings = session_settings(options, collector)
+    execution = execution_options(options, collector)
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
-    image = collector.parse("--tag", parse_image_name, words.image, scratch)
-    base = collector.parse("--base", ImageReference.parse, words.base, scratch) if words.base else None
+    image = collector.parse("--tag", parse_image_name, options.image or "", scratch)
+    base = collector.parse("--base", ImageReference.parse, options.base, scratch) if options.base else None
     request = LayerRequest(
         root=settings.root,
         layers=(
             LayerFolder(
-                name=layer_name(words.folder),
-                folder=words.folder.resolve(),
+                name=layer_name(options.folder),
+                folder=options.folder.resolve(),
                 image=image,
                 base=base,
-                base_arg=words.base_arg,
-                context=read_context(words.context, collector),
-                tests=words.tests,
+                base_arg=options.base_arg or "",
+                context=read_context(options.context, collector),
+                tests=options.tests is not False,
             ),
         ),
-        platforms=(parse_platforms(words.platform, collector) if words.platform else ()) or (current,),
+        platforms=chosen_platforms(options, collector),
         registry=settings.chain,
-        build_platform=current,
-        build_args=read_build_args(words.build_args, environ, collector),
-        build_contexts=read_build_contexts(words.build_contexts, collector),
-        secrets=read_secrets(words.secrets, environ, collector),
+        build_platform=Platform.of_this_machine(),
+        build_args=read_build_args(options.build_args or (), environ, collector),
+        build_contexts=read_build_contexts(options.build_contexts or (), collector),
+        secrets=read_secrets(options.secrets or (), environ, collector),
         environ=environ,
     )
     layers: Layers | None = None
@@ -93,7 +98,7 @@ def read_layer(words: LayerOptions) -> LayerRun:
         return plain.read(replace(request, platforms=tuple(platforms))).graph
 
     return LayerRun(
-        request=BuildRequest(graph=layers.graph, settings=settings, options=replace(options, graph_for=graph_for)),
+        request=BuildRequest(graph=layers.graph, settings=settings, options=replace(execution, graph_for=graph_for)),
         standings=layers.standings,
     )
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, parse, unknown_args
 from chainbuild.errors import Problem, WrongUseError
@@ -15,10 +13,9 @@ from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
-from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Step
+from chainbuild.model import BuildArg, Chain, Graph, ImageInput
 from chainbuild.parsing.option_values import (
     ProblemCollector,
-    parse_platforms,
     read_build_args,
     read_build_contexts,
     read_secrets,
@@ -28,148 +25,69 @@ from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
 from chainbuild.requests.build import (
     BuildRequest,
-    RunOptions,
+    chosen_platforms,
     cut,
     execution_options,
+    first_step,
     options_request,
     session_settings,
+    with_steps,
+    without_tests,
 )
-from chainbuild.requests.layer import LayerRun
+from chainbuild.requests.layer import LayerOptions, LayerRun
+from chainbuild.requests.options import RunOptions, as_kind
 from chainbuild.step_id import StepId
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
 
-class Typed(Struct, frozen=True, kw_only=True):
-    """The command line of a run in a project. None or empty: not set by the user."""
-
-    platform: str | None = None
-    repo: str | None = None
-    tag: str | None = None
-    base: str | None = None
-    option: str | None = None
-    production: str | None = None
-    context: Path | None = None
-    registry: str | None = None
-    port: int | None = None
-    builders: Sequence[str] = ()
-    no_cache: bool = False
-    build_args: Sequence[str] = ()
-    build_contexts: Sequence[str] = ()
-    secrets: Sequence[str] = ()
-    first: int | None = None
-    only: int | None = None
-    until: int | None = None
-    refresh: bool = False
-    refresh_after: str | None = None
-    deadline: str | None = None
-    jobs: int | None = None
-    keep_going: bool | None = None
-    load: bool | None = None
-    push: bool | None = None
-    tests: bool | None = None
-    strict: bool | None = None
-    replace_index: bool = False
-    fail_if_stale_index: bool = False
-    layer: str | None = None
-    """Build only this layer and its bases."""
-    alone: bool = False
-    """Build only this layer, on its bases as they are in the registry."""
-
-
-def read_run(project: Project, typed: Typed) -> LayerRun:
+def read_run(project: Project, options: RunOptions) -> LayerRun:
     """Return the run of a project's options and layers.
 
     Errors: `WrongUseError` with every problem of the flags, the trees and missing settings.
     """
-    return _Merger(project, typed).run()
+    return _Merger(project, options).run()
 
 
-def merged_words(project: Project, typed: Typed) -> RunOptions:
-    """Return the project's settings, overridden by the command line, as the arguments of a run."""
+def read_layer_of_project(project: Project, options: LayerOptions) -> LayerRun:
+    """Return the run of one layer of a project, which is named by its name or its folder.
 
-    def first(*values: str | None) -> str:
-        return next((value for value in values if value), "")
-
-    return RunOptions(
-        root=project.root,
-        platform=first(typed.platform, ",".join(project.platforms), Platform.of_this_machine().name),
-        repo=first(typed.repo, project.repo),
-        tag=first(typed.tag, project.tag),
-        base=first(typed.base, str(project.base or "")),
-        option=first(typed.option, ",".join(project.options)),
-        production=first(typed.production, str(project.production or "")),
-        context=typed.context or project.context,
-        registry=typed.registry or project.registry,
-        port=typed.port or project.port or 5000,
-        builders=_builders(typed.builders, project.builders),
-        no_cache=typed.no_cache,
-        build_contexts=_by_name(project.build_contexts, typed.build_contexts, _context_name),
-        secrets=_by_name(project.secrets, typed.secrets, _secret_name),
-        first=typed.first,
-        only=typed.only,
-        until=typed.until,
-        refresh=typed.refresh,
-        refresh_after=typed.refresh_after or project.refresh_after,
-        deadline=typed.deadline or project.deadline,
-        jobs=typed.jobs or project.jobs,
-        keep_going=project.keep_going if typed.keep_going is None else typed.keep_going,
-        strict=project.strict if typed.strict is None else typed.strict,
-        load=project.load if typed.load is None else typed.load,
-        push=project.push if typed.push is None else typed.push,
-        replace_index=typed.replace_index,
-        fail_if_stale_index=typed.fail_if_stale_index,
-    )
-
-
-def _builders(typed: Sequence[str], value: Sequence[str]) -> tuple[str, ...]:
-    """Return the builders of the command line and the file's builders for other platforms; one for all replaces these."""
-    if any("=" not in text for text in typed):
-        return tuple(typed)
-    return _by_name(value, typed, _builder_name)
-
-
-def _builder_name(text: str) -> str:
-    name, equals, _ = text.partition("=")
-    try:
-        return Platform.parse(name).oci if equals else ""
-    except WrongUseError:
-        return name
-
-
-def _context_name(text: str) -> str:
-    return text.partition("=")[0]
-
-
-def _secret_name(text: str) -> str:
-    return dict(part.partition("=")[::2] for part in text.split(",")).get("id", "")
-
-
-def _by_name(value: Iterable[str], typed: Iterable[str], name: Callable[[str], str]) -> tuple[str, ...]:
-    typed = tuple(typed)
-    taken = {name(text) for text in typed}
-    return (*(text for text in value if name(text) not in taken), *typed)
+    Errors: `WrongUseError`, as `read_run`, and for options that the project file sets.
+    """
+    in_file = {"--base": options.base, "--base-arg": options.base_arg, "--context": options.context}
+    excluded = [flag for flag, value in in_file.items() if value is not None]
+    if excluded:
+        raise WrongUseError(
+            f"{', '.join(excluded)} cannot be combined with a layer of {project.shown}",
+            hint=f"Change the layer in {project.shown}, or build the folder by hand with --tag NAME:TAG.",
+        )
+    name, folder = str(options.folder), options.folder.resolve()
+    if not project.layer(name):
+        name = next((layer.name for layer in project.layers if layer.folder == folder), name)
+    return read_run(project, as_kind(RunOptions, options, layer=name, alone=options.alone))
 
 
 class _Merger:
     """Merges one run and collects its problems."""
 
-    def __init__(self, project: Project, typed: Typed) -> None:
+    def __init__(self, project: Project, given: RunOptions) -> None:
+        """Keep the options as given, for messages, and merged with the project file, for everything else."""
         self.project = project
-        self.typed = typed
-        self.words = merged_words(project, typed)
+        self.given = given
+        self.options = given.merged(project)
         self.collector = ProblemCollector()
         self.environ = environment()
-        self.settings = session_settings(self.words, self.collector)
+        self.settings = session_settings(self.options, self.collector)
 
     def run(self) -> LayerRun:
-        self._check_words()
-        options = () if self.typed.layer else tuple(word for word in self.words.option.split(",") if word)
+        self._check_options()
+        execution = execution_options(self.options, self.collector, first=first_step(self.options))
+        names = () if self.options.layer else tuple(name for name in (self.options.option or "").split(",") if name)
         entries = self._entries()
-        args = self._build_args(options, entries)
-        platforms = parse_platforms(self.words.platform, self.collector) or (Platform.of_this_machine(),)
+        args = self._build_args(names, entries)
+        platforms = chosen_platforms(self.options, self.collector)
         layers = self._layers(entries, platforms, args)
-        graph = self._options(options, args)
+        graph = self._chains(args) if names else None
         if self.collector.problems:
             raise WrongUseError(self.collector.problems)
         graphs = [item for item in (layers.graph if layers else None, graph) if item]
@@ -180,37 +98,33 @@ class _Merger:
                 hint="To build science layers, run chainbuild science build.",
             )
         whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined))
-        first = self.words.only if self.words.only is not None else self.words.first
         return LayerRun(
             request=BuildRequest(
                 graph=whole,
                 settings=self.settings,
-                options=replace(
-                    execution_options(self.words, self.collector, first=first),
-                    graph_for=_graph_for(self.project, self.typed),
-                ),
+                options=replace(execution, graph_for=_graph_for(self.project, self.given)),
             ),
             standings=layers.standings if layers else (),
         )
 
     # Combinations of arguments ----------------------------------------------------------------------------------------
 
-    def _check_words(self) -> None:
-        words, typed, say = self.words, self.typed, self.collector.add
-        part = any(number is not None for number in (typed.first, typed.only, typed.until))
-        if part and (self.project.layers or "," in words.option or not words.option):
-            say("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
-        if typed.only is not None and (typed.first is not None or typed.until is not None):
-            say("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
-        if not words.option:
-            for flag, text in (("--repo", typed.repo), ("--base", typed.base), ("--production", typed.production)):
+    def _check_options(self) -> None:
+        options, given, add = self.options, self.given, self.collector.add
+        part = any(number is not None for number in (options.first, options.only, options.until))
+        if part and (self.project.layers or "," in (options.option or "") or not options.option):
+            add("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
+        if options.only is not None and (options.first is not None or options.until is not None):
+            add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
+        if not options.option:
+            for flag, text in (("--repo", given.repo), ("--base", given.base), ("--production", given.production)):
                 if text:
-                    say(
+                    add(
                         f"{flag}: this project has no options",
                         "Set a layer's base in the file, or with --base of chainbuild layer.",
                     )
-        elif not typed.layer:
-            needed = {"repo": words.repo, "tag": words.tag, "base": words.base, "production": words.production}
+        elif not options.layer:
+            needed = {"repo": options.repo, "tag": options.tag, "base": options.base, "production": options.production}
             for key in (key for key, text in needed.items() if not text):
                 self.collector.problems.append(
                     Problem(
@@ -219,24 +133,23 @@ class _Merger:
                         hint=f"Set {key}: in the file, or give --{key}.",
                     )
                 )
-        execution_options(words, self.collector)
 
     def _entries(self) -> tuple[LayerEntry, ...]:
         """Return the layers of this run: all of them, or the selected layer and its bases."""
-        if not self.typed.layer:
+        if not self.options.layer:
             return self.project.layers
-        requested = self.project.layer(self.typed.layer)
+        requested = self.project.layer(self.options.layer)
         if requested is None:
             available = [layer.name for layer in self.project.layers]
-            hint = perhaps_you_meant(self.typed.layer, available)
+            hint = perhaps_you_meant(self.options.layer, available)
             hint += f"Layers: {', '.join(available)}." if available else "It has no layers."
-            self.collector.add(f"{self.project.shown} has no layer {self.typed.layer!r}", hint)
+            self.collector.add(f"{self.project.shown} has no layer {self.options.layer!r}", hint)
             return ()
         by_name = {layer.name: layer for layer in self._stacked()}
         kept = [by_name[requested.name]]
         while kept[0].base_layer in by_name:
             below = by_name[kept[0].base_layer]
-            if self.typed.alone:
+            if self.options.alone:
                 image = self._layer(below, (below,)).image
                 base = self.settings.chain.place(image).with_tag(image.tag_or_latest)
                 return (replace(requested, base=base, base_layer=""),)
@@ -251,11 +164,11 @@ class _Merger:
         return stacked
 
     def _restricted(self, graph: Graph) -> Graph:
-        tests = self.project.tests if self.typed.tests is None else self.typed.tests
-        graph = graph if tests else without_tests(graph)
-        if self.typed.first is None and self.typed.only is None and self.typed.until is None:
+        options = self.options
+        graph = graph if options.tests else without_tests(graph)
+        if options.first is None and options.only is None and options.until is None:
             return graph
-        graph = cut(graph, self.words, self.collector)
+        graph = cut(graph, options, self.collector)
         if self.collector.problems:
             raise WrongUseError(self.collector.problems)
         return graph
@@ -263,16 +176,15 @@ class _Merger:
     # Parts ------------------------------------------------------------------------------------------------------------
 
     def _build_args(
-        self, options: Iterable[str], entries: Iterable[LayerEntry]
+        self, names: Iterable[str], entries: Iterable[LayerEntry]
     ) -> tuple[tuple[BuildArg, ...], tuple[BuildArg, ...]]:
         """Return the args for all Dockerfiles: those that the options declare, and those that the layers declare."""
-        typed = read_build_args(self.typed.build_args, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
-        names = {arg.name for arg in typed}
-        args = (*(arg for arg in self.project.build_args if arg.name not in names), *typed)
+        texts = self.options.build_args or ()
+        args = read_build_args(texts, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
         stages = [shipped(f"utilities/Dockerfile-{name}") for name in ("minimize", "production")]
         in_options = _dockerfiles(
-            [*(self.project.root / name for name in options), self.project.root / "utilities"],
-            stages if options else (),
+            [*(self.project.root / name for name in names), self.project.root / "utilities"],
+            stages if names else (),
         )
         in_layers = _dockerfiles([entry.folder for entry in entries])
         for arg in args if in_options or in_layers else ():
@@ -280,7 +192,7 @@ class _Merger:
             where = (path, int(line)) if line.isdecimal() else (arg.origin, 0)
             unknown = unknown_args([arg.name], (*in_options, *in_layers), path=where[0], line=where[1])
             # If only one layer is built, the args of other layers are not unknown.
-            self.collector.problems += () if self.typed.layer and arg not in typed else unknown
+            self.collector.problems += () if self.options.layer and arg in self.project.build_args else unknown
         return _declared(args, in_options), _declared(args, in_layers)
 
     def _layers(
@@ -295,8 +207,8 @@ class _Merger:
             registry=self.settings.chain,
             build_platform=Platform.of_this_machine(),
             build_args=args[1],
-            build_contexts=read_build_contexts(self.words.build_contexts, self.collector),
-            secrets=read_secrets(self.words.secrets, self.environ, self.collector),
+            build_contexts=read_build_contexts(self.options.build_contexts or (), self.collector),
+            secrets=read_secrets(self.options.secrets or (), self.environ, self.collector),
             environ=self.environ,
         )
         try:
@@ -308,7 +220,7 @@ class _Merger:
     def _layer(self, entry: LayerEntry, entries: Sequence[LayerEntry]) -> LayerFolder:
         before = entries.index(entry) - 1
         base = entry.after(entries[before] if before >= 0 else None)
-        tag = entry.image.tag or self.words.tag or "latest"
+        tag = entry.image.tag or self.options.tag or "latest"
         return LayerFolder(
             name=entry.name,
             folder=entry.folder,
@@ -324,12 +236,13 @@ class _Merger:
             line=entry.line,
         )
 
-    def _options(self, options: tuple[str, ...], args: tuple[tuple[BuildArg, ...], ...]) -> Graph | None:
-        words = self.words
-        if not options or not all((words.repo, words.tag, words.base, words.production)):
+    def _chains(self, args: tuple[tuple[BuildArg, ...], ...]) -> Graph | None:
+        """Return the graph of the options, or None if there are problems."""
+        base, production = self.options.base, self.options.production
+        if not (self.options.repo and self.options.tag and base and production):
             return None
-        words = replace(self.words, base=self._image(self.words.base), production=self._image(self.words.production))
-        request = options_request(words, self.settings, self.collector)
+        named = replace(self.options, base=self._image(base), production=self._image(production), build_args=None)
+        request = options_request(named, self.settings, self.collector)
         try:
             return numbered.read(replace(request, build_args=args[0]))
         except WrongUseError as error:
@@ -342,11 +255,11 @@ class _Merger:
         return str(self._layer(entry, self.project.layers).image) if entry else text
 
 
-def _graph_for(project: Project, typed: Typed) -> GraphFor:
+def _graph_for(project: Project, options: RunOptions) -> GraphFor:
     """Return the function that reads the same run for other platforms."""
 
     def read(platforms: Sequence[Platform]) -> Graph:
-        return read_run(project, replace(typed, platform=",".join(item.name for item in platforms))).request.graph
+        return read_run(project, replace(options, platform=",".join(item.name for item in platforms))).request.graph
 
     return read
 
@@ -369,7 +282,7 @@ def join(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     made: dict[tuple[str, str, str], StepId] = {}
     joined: list[Chain] = []
     for chain in chains:
-        item = _changed(
+        item = with_steps(
             chain, lambda step: replace(step, images=tuple(_from_here(image, made) for image in step.images))
         )
         joined.append(item)
@@ -382,18 +295,3 @@ def _from_here(image: ImageInput, made: Mapping[tuple[str, str, str], StepId]) -
     named = image.external
     current = made.get((named.name, named.tag_or_latest, image.platform.oci)) if named and not named.digest else None
     return replace(image, source=current) if current else image
-
-
-def without_tests(graph: Graph) -> Graph:
-    """Return the graph without the tests of images."""
-    chains = (_changed(chain, lambda step: replace(step, test=None, traced=())) for chain in graph.chains)
-    return replace(graph, chains=tuple(chains))
-
-
-def _changed(chain: Chain, change: Callable[[Step], Step]) -> Chain:
-    return replace(
-        chain,
-        steps=tuple(change(step) for step in chain.steps),
-        minimize=change(chain.minimize) if chain.minimize else None,
-        production=change(chain.production) if chain.production else None,
-    )

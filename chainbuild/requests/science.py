@@ -1,4 +1,4 @@
-"""Read the arguments of `chainbuild science` into values: the tree, the selected layers, and the state of the git tree."""
+"""Read the options of `chainbuild science` into values: the tree, the selected layers, and the state of the git tree."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings
 from chainbuild.host.git import CommitRange, Git
 from chainbuild.layouts.science.layer_graph import LayerFilter, LayerSelection, changed_folders, folders_named, select
 from chainbuild.layouts.science.manifests import COMPAT, SCIENCE, State
 from chainbuild.layouts.science.orphans import LostRelease, find_lost_since, orphan_problems
 from chainbuild.layouts.science.tree import ScienceRepositories, ScienceTree, read_tree
-from chainbuild.parsing.option_values import ProblemCollector, parse_platforms, parse_repository
+from chainbuild.parsing.option_values import ProblemCollector, parse_repository
+from chainbuild.project.model import Project
 from chainbuild.references import DOCKER_HUB, ImageReference, Platform
-from chainbuild.requests.build import CommonOptions, execution_options, session_settings
+from chainbuild.requests.build import chosen_platforms, execution_options, session_settings
+from chainbuild.requests.options import CommonOptions, RunOptions, as_kind
 
 DEFAULT_REPO: Final = "compute-images"
 
 
 class ScienceOptions(CommonOptions, frozen=True, kw_only=True):
-    """The arguments of a run over science and compat layers, as the user typed them."""
+    """The options of a run over science and compat layers, as the user gave them."""
 
-    platform: str = ""
-    repo: str = ""
+    repo: str | None = None
     ref: str | None = None
     untracked: bool = False
-    include: Sequence[str] = ()
-    ignore: Sequence[str] = ()
-    allow_orphan: Sequence[str] = ()
+    include: Sequence[str] | None = None
+    ignore: Sequence[str] | None = None
+    allow_orphan: Sequence[str] | None = None
 
 
 class ScienceRequest(Struct, frozen=True, kw_only=True):
@@ -47,29 +48,28 @@ class ScienceRequest(Struct, frozen=True, kw_only=True):
     state: State | None
 
 
-def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
-    """Read the command line and the tree.
+def read_science(options: ScienceOptions, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
+    """Read the options and the tree.
 
     Errors: `WrongUseError` with every problem of the command line and the tree, else with every orphan that the tree or
     its git history shows.
     """
     collector = ProblemCollector()
-    settings = session_settings(words, collector)
-    options = execution_options(words, collector)
-    current = Platform.of_this_machine()
-    platforms = (parse_platforms(words.platform, collector) if words.platform else ()) or (current,)
-    place = _place(words, settings, collector)
-    allowed = _allowed(words.allow_orphan, collector)
+    settings = session_settings(options, collector)
+    execution = execution_options(options, collector)
+    platforms = chosen_platforms(options, collector)
+    place = _place(options, settings, collector)
+    allowed = _allowed(options.allow_orphan or (), collector)
     git = git or Git(settings.root)
-    span = collector.parse("--ref", git.span, words.ref, None) if words.ref else None
-    if words.untracked and not words.ref:
+    span = collector.parse("--ref", git.span, options.ref, None) if options.ref else None
+    if options.untracked and not options.ref:
         collector.add("--untracked needs --ref", "Remove it: without --ref, all folders are checked anyway.")
-    if words.ref and words.include:
+    if options.ref and options.include:
         collector.add("--include cannot be combined with --ref", "Give folders, or select what changed since a ref.")
     if collector.problems:
         raise WrongUseError(collector.problems)
-    tree = read_tree(settings.root, platforms, place, build_platform=current, allowed=allowed)
-    requested = _wanted(words, tree, span, collector)
+    tree = read_tree(settings.root, platforms, place, build_platform=Platform.of_this_machine(), allowed=allowed)
+    requested = _wanted(options, tree, span, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     if orphans_are_errors:
@@ -82,7 +82,7 @@ def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_err
     )
     return ScienceRequest(
         settings=settings,
-        options=options,
+        options=execution,
         tree=tree,
         selection=selection,
         place=place,
@@ -92,11 +92,20 @@ def read_words(words: ScienceOptions, git: Git | None = None, *, orphans_are_err
     )
 
 
-def _place(words: ScienceOptions, settings: Settings, collector: ProblemCollector) -> ScienceRepositories:
+def read_project_science(project: Project, options: RunOptions) -> ScienceRequest | None:
+    """Return the run of the science layers of a project, or None if it has none. Errors: as `read_science`."""
+    if project.science is None:
+        return None
+    return read_science(
+        as_kind(ScienceOptions, options.merged(project), root=project.science.root, repo=project.science.repo)
+    )
+
+
+def _place(options: ScienceOptions, settings: Settings, collector: ProblemCollector) -> ScienceRepositories:
     fallback = ImageReference.parse(DEFAULT_REPO)
-    repo = collector.parse("--repo", parse_repository, words.repo or DEFAULT_REPO, fallback)
-    home = collector.parse("--repo", lambda _: settings.chain.place(repo), words.repo or DEFAULT_REPO, fallback)
-    if words.push and not words.repo:
+    repo = collector.parse("--repo", parse_repository, options.repo or DEFAULT_REPO, fallback)
+    home = collector.parse("--repo", lambda _: settings.chain.place(repo), options.repo or DEFAULT_REPO, fallback)
+    if options.push and not options.repo:
         collector.add("--push needs --repo", "Give the repository to push the images to: --repo ghcr.io/acme/compute.")
     # A repository without a registry is only in the chain registry.
     return ScienceRepositories(repo=repo, home=home, released=home if repo.registry == DOCKER_HUB else repo)
@@ -113,18 +122,18 @@ def _allowed(texts: Sequence[str], collector: ProblemCollector) -> frozenset[str
 
 
 def _wanted(
-    words: ScienceOptions, tree: ScienceTree, span: CommitRange | None, collector: ProblemCollector
+    options: ScienceOptions, tree: ScienceTree, span: CommitRange | None, collector: ProblemCollector
 ) -> LayerFilter:
     folders = [f"{SCIENCE}/{layer.path.name}" for layer in tree.layer_graph.layers]
     folders += [f"{COMPAT}/{name}" for name in tree.compat]
     named: dict[str, tuple[str, ...]] = {}
-    for flag, texts in (("--include", words.include), ("--ignore", words.ignore)):
+    for flag, texts in (("--include", options.include or ()), ("--ignore", options.ignore or ())):
         try:
             named[flag] = folders_named(flag, texts, tree.root, folders)
         except WrongUseError as error:
             collector.problems += error.problems
     return LayerFilter(
-        ref=span, untracked=words.untracked, include=named.get("--include", ()), ignore=named.get("--ignore", ())
+        ref=span, untracked=options.untracked, include=named.get("--include", ()), ignore=named.get("--ignore", ())
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from chainbuild.requests.build import RunOptions
+from chainbuild.requests.options import RunOptions
 
 from .conftest import OWN, Lay, Place, docker, write_tree
 

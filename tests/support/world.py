@@ -23,6 +23,7 @@ from chainbuild.context.remote import RemoteContent
 from chainbuild.errors import BuildFailedError
 from chainbuild.events import Emit, Event, StepReused, StepSkipped
 from chainbuild.execution.executor import Executor
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import _external_facts
 from chainbuild.execution.post_build import StageFinisher, proofs_stand
@@ -360,7 +361,8 @@ class World:
             clock=lambda: self.now,
             before_name=before_name,
         )
-        return Executor(plan, tools, jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
+        options = ExecutionOptions(jobs=jobs, keep_going=keep_going, seconds_left=seconds_left, strict=strict)
+        return Executor(plan, tools, options)
 
     def run_noting(self, graph: Graph | None = None) -> RunOutcome:
         """Run with the requests of lower options, and store all requests with the images, as the command does."""

@@ -40,7 +40,7 @@ def bootstrap(
     refresh: Annotated[bool, typer.Option("--refresh", help="Make the image again even if it exists.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
 ) -> int:
     """Make a base image from the packages of a distribution, without pulling one from a registry."""
     from chainbuild.cli.bootstrap import make_base

@@ -2,104 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
 
-import typer
-
-from chainbuild.cli import completion, flags
-
-
-def _flag(name: str, offers: completion.Offers, help: str) -> Any:  # noqa: A002
-    return typer.Option(f"--{name}", metavar=name.upper(), autocompletion=offers, help=help, show_default=False)
-
-
-def _number(name: str, help: str) -> Any:  # noqa: A002
-    return typer.Option(f"--{name}", metavar="NN", autocompletion=completion.numbers, help=help, min=0)
-
-
-Platforms = Annotated[str | None, flags.run_argument("PLATFORM", optional=True)]
-Repo = Annotated[str | None, flags.run_argument("REPO", optional=True)]
-Tag = Annotated[str | None, flags.run_argument("TAG", optional=True)]
-Base = Annotated[str | None, flags.run_argument("BASE", optional=True)]
-Option = Annotated[str | None, flags.run_argument("OPTION", optional=True)]
-Production = Annotated[str | None, flags.run_argument("PRODUCTION", optional=True)]
-ForPlatform = Annotated[
-    str | None, _flag("platform", completion.platforms, "Platforms to build for (overrides chainbuild.yaml).")
-]
-ForRepo = Annotated[
-    str | None, _flag("repo", completion.last("repo"), "Repository of every image (overrides chainbuild.yaml).")
-]
-ForTag = Annotated[
-    str | None, _flag("tag", completion.last("tag"), "Tag prefix of every image (overrides chainbuild.yaml).")
-]
-ForBase = Annotated[
-    str | None, _flag("base", completion.last("base"), "Base image of the first step (overrides chainbuild.yaml).")
-]
-ForOption = Annotated[str | None, _flag("option", completion.options, "Options to build (overrides chainbuild.yaml).")]
-ForProduction = Annotated[
-    str | None,
-    _flag("production", completion.last("production"), "Base image of the slim image (overrides chainbuild.yaml)."),
-]
-First = Annotated[int | None, _number("from", "Start at step NN; use the earlier steps as last built.")]
-Only = Annotated[int | None, _number("only", "Build only step NN (same as --from NN --until NN).")]
-Until = Annotated[int | None, _number("until", "Stop after step NN.")]
-KeepGoing = Annotated[
-    bool | None,
-    typer.Option(
-        "--keep-going/--no-keep-going",
-        "-k",
-        help="After a failure, finish every step that does not depend on it (default: no).",
-        show_default=False,
-    ),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option(
-        "--strict/--no-strict",
-        help="Treat warnings of the minimize stage and the checks as errors: do not tag the image (default: no).",
-        show_default=False,
-    ),
-]
-Push = Annotated[
-    bool | None,
-    typer.Option(
-        "--push/--no-push",
-        help="Push results and their indexes to the registry named in REPO (default: no).",
-        show_default=False,
-    ),
-]
-Load = Annotated[
-    bool | None,
-    typer.Option(
-        "--load/--no-load", help="Load results into the local image store (default: load).", show_default=False
-    ),
-]
-Tests = Annotated[
-    bool | None,
-    typer.Option("--tests/--no-tests", help="Run the tests of the images (default: run).", show_default=False),
-]
-
-_ARGUMENTS = ("platform", "repo", "tag", "base", "option", "production")
-_STEPS = ("first", "only", "until")
+from chainbuild.cli import flags
+from chainbuild.cli.show import Show
+from chainbuild.requests.options import RunArguments, RunOptions
+from chainbuild.values import replace
 
 
 def build(
-    platform: Platforms = None,
-    repo: Repo = None,
-    tag: Tag = None,
-    base: Base = None,
-    option: Option = None,
-    production: Production = None,
+    platform: flags.OptionalPlatform = None,
+    repo: flags.OptionalRepo = None,
+    tag: flags.OptionalTag = None,
+    base: flags.OptionalBase = None,
+    option: flags.OptionalOption = None,
+    production: flags.OptionalProduction = None,
     *,
-    for_platform: ForPlatform = None,
-    for_repo: ForRepo = None,
-    for_tag: ForTag = None,
-    for_base: ForBase = None,
-    for_option: ForOption = None,
-    for_production: ForProduction = None,
+    for_platform: flags.ForPlatform = None,
+    for_repo: flags.ForRepo = None,
+    for_tag: flags.ForTag = None,
+    for_base: flags.ForBase = None,
+    for_option: flags.ForOption = None,
+    for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
@@ -108,21 +32,21 @@ def build(
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
     registry: flags.Registry = None,
-    registry_port: flags.PortOrProject = None,
-    first: First = None,
-    only: Only = None,
-    until: Until = None,
+    registry_port: flags.Port = None,
+    first: flags.First = None,
+    only: flags.Only = None,
+    until: flags.Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     jobs: flags.Jobs = None,
-    keep_going: KeepGoing = None,
+    keep_going: flags.KeepGoingOrNot = None,
     deadline: flags.Deadline = None,
-    strict: Strict = None,
-    push: Push = None,
+    strict: flags.StrictOrNot = None,
+    push: flags.PushOrNot = None,
     replace_index: flags.ReplaceIndex = False,
     fail_if_stale_index: flags.FailIfStaleIndex = False,
-    load: Load = None,
-    tests: Tests = None,
+    load: flags.LoadOrNot = None,
+    tests: flags.TestsOrNot = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
@@ -133,83 +57,59 @@ def build(
 
     Without arguments, build the project of chainbuild.yaml.
     """
-    return _run(locals())
+    from chainbuild.cli.project import build_or_plan
+
+    arguments = RunArguments(platform, repo, tag, base, option, production)
+    overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
+    options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
+    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
+    options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
+    options = replace(options, push=push, load=load)
+    options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
+    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    return build_or_plan(arguments, overrides, options, show)
 
 
-def _run(typed: Mapping[str, Any]) -> int:
-    """Run `build` with its parameters by name, as typed."""
-    from chainbuild.cli.project import run_project, run_words, show_of
+def plan(
+    platform: flags.OptionalPlatform = None,
+    repo: flags.OptionalRepo = None,
+    tag: flags.OptionalTag = None,
+    base: flags.OptionalBase = None,
+    option: flags.OptionalOption = None,
+    production: flags.OptionalProduction = None,
+    *,
+    for_platform: flags.ForPlatform = None,
+    for_repo: flags.ForRepo = None,
+    for_tag: flags.ForTag = None,
+    for_base: flags.ForBase = None,
+    for_option: flags.ForOption = None,
+    for_production: flags.ForProduction = None,
+    root: flags.Root = Path(),
+    context: flags.Context = None,
+    build_arg: flags.BuildArgs = None,
+    build_context: flags.BuildContexts = None,
+    secret: flags.Secrets = None,
+    builder: flags.Builders = None,
+    no_cache: flags.NoCache = False,
+    registry: flags.Registry = None,
+    registry_port: flags.Port = None,
+    first: flags.First = None,
+    only: flags.Only = None,
+    until: flags.Until = None,
+    refresh: flags.Refresh = False,
+    refresh_after: flags.RefreshAfter = None,
+    verbose: flags.Verbose = 0,
+    json: flags.Json = False,
+    fail_if_build: flags.FailIfBuild = False,
+) -> int:
+    """Show what `build` would do with the same arguments, and why. With -v, also show the builder's command lines."""
+    from chainbuild.cli.project import build_or_plan
 
-    arguments = {name: typed[name] for name in _ARGUMENTS}
-    overrides = {name: typed[f"for_{name}"] for name in _ARGUMENTS}
-    how = flags.words_of(typed, *_STEPS)
-    show = show_of(typed)
-    if all(value is None for value in arguments.values()):
-        from chainbuild.requests.project_runs import Typed
-
-        root, options = how.pop("root"), {name: typed[name] for name in ("push", "load", "tests", "strict")}
-        return run_project(root, Typed(**overrides, **how, **options, port=typed["registry_port"]), show)
-    _check_arguments(arguments, overrides)
-    from chainbuild.requests.build import RunOptions
-
-    how["keep_going"] = bool(how["keep_going"])
-    request = RunOptions(
-        **arguments,
-        **how,
-        port=typed["registry_port"] or 5000,
-        push=bool(typed["push"]),
-        load=typed["load"] is not False,
-        strict=bool(typed["strict"]),
-    )
-    return run_words(request, show, tests=typed["tests"] is not False)
-
-
-def _check_arguments(arguments: Mapping[str, str | None], overrides: Mapping[str, str | None]) -> None:
-    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
-    from chainbuild.errors import Problem, WrongUseError
-
-    missing = [name.upper() for name, value in arguments.items() if value is None]
-    if missing:
-        raise WrongUseError(
-            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
-            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
-        )
-    duplicates = [name for name, value in overrides.items() if value is not None]
-    if duplicates:
-        raise WrongUseError(
-            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
-            for name in duplicates
-        )
-
-
-def _dry(command: Callable[..., int], without: set[str], help: str) -> Callable[..., int]:  # noqa: A002
-    """Return `command` as a dry run: the same parameters, except those in `without`."""
-
-    def plan(*args: Any, **kwargs: Any) -> int:
-        return command(*args, **kwargs, dry_run=True)
-
-    signature = inspect.signature(command, eval_str=True)
-    kept = [parameter for name, parameter in signature.parameters.items() if name not in without]
-    plan.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    plan.__annotations__ = {key: kind for key, kind in command.__annotations__.items() if key not in without}
-    plan.__doc__ = help
-    return plan
-
-
-plan = _dry(
-    build,
-    {
-        "dry_run",
-        "jobs",
-        "keep_going",
-        "deadline",
-        "strict",
-        "push",
-        "replace_index",
-        "fail_if_stale_index",
-        "load",
-        "tests",
-        "plain",
-    },
-    "Show what `build` would do with the same arguments, and why. With -v, also show the builder's command lines.",
-)
+    arguments = RunArguments(platform, repo, tag, base, option, production)
+    overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
+    options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
+    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
+    show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
+    return build_or_plan(arguments, overrides, options, show)

@@ -25,19 +25,6 @@ class VendorName(StrEnum):
 
 
 Vendor = Annotated[VendorName, typer.Argument(metavar="github|gitlab|circleci", help="CI vendor.", show_default=False)]
-SharedRegistry = Annotated[
-    str | None,
-    typer.Option(
-        "--registry",
-        metavar="HOST[/PATH]",
-        envvar="CHAINBUILD_REGISTRY",
-        help="Registry for steps and records, shared by all jobs. Required.",
-    ),
-]
-JobDeadline = Annotated[
-    str | None,
-    typer.Option("--deadline", metavar="4h30m", help="Deadline of each job (default: below the vendor's limit)."),
-]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -67,8 +54,8 @@ def ci(
     production: flags.ProductionArgument,
     *,
     root: flags.Root = Path(),
-    registry: SharedRegistry = None,
-    deadline: JobDeadline = None,
+    registry: flags.SharedRegistry = None,
+    deadline: flags.JobDeadline = None,
     split: Split = None,
     install: Install = "pipx install chainbuild",
     runner: Runners = None,
@@ -76,10 +63,10 @@ def ci(
     """Print a CI workflow: one job per option and platform, in order of dependency, sharing the chain registry."""
     from chainbuild.ci.pipeline import document
     from chainbuild.cli.output import messages
-    from chainbuild.requests.ci import CiWords, read_pipeline
+    from chainbuild.requests.ci import CiOptions, read_pipeline
     from chainbuild.ui import stdout
 
-    options = CiWords(
+    options = CiOptions(
         vendor=vendor.value,
         platform=platform,
         repo=repo,
@@ -92,7 +79,7 @@ def ci(
         split=split,
         deadline=deadline,
         install=install,
-        runners=runner or (),
+        runners=runner,
     )
     vendor_module, pipeline = read_pipeline(options, _recorded)
     messages().note(*pipeline.graph.notes)

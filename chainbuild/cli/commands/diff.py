@@ -20,7 +20,7 @@ def diff(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Compare two images: packages, Python distributions, files, size, configuration, steps. Needs no engine."""

@@ -27,7 +27,7 @@ def doctor(
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Check this machine, and test each builder by building a tiny image with it."""

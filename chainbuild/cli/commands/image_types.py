@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from chainbuild.cli import flags
-
-if TYPE_CHECKING:
-    from chainbuild.requests.image_types import ImageTypesRequest
+from chainbuild.cli.show import Show
+from chainbuild.values import replace
 
 app = typer.Typer(
     help="Build image types (TYPE/SYSTEM folders of a repository, your own, and built-in ones) and publish the images.",
@@ -75,7 +73,7 @@ def list_(
     private: Private = None,
     casa_version: Version = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
 ) -> int:
@@ -83,16 +81,8 @@ def list_(
     from chainbuild.cli.image_types import list_types
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
-    options = ImageTypeOptions(
-        root=Path(),
-        globs=globs or (),
-        repository=repository,
-        public=public,
-        private=private,
-        casa_version=casa_version,
-        registry=registry,
-        port=registry_port,
-    )
+    options = ImageTypeOptions(globs=globs, repository=repository, casa_version=casa_version)
+    options = replace(options, registry=registry, port=registry_port, public=public, private=private)
     return list_types(read_look(options), as_json=json, verbosity=verbose)
 
 
@@ -101,7 +91,7 @@ def plan(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: flags.Platforms = "",
+    platform: flags.Platforms = None,
     no_deps: NoDeps = False,
     root: flags.Root = Path(),
     public: Public = None,
@@ -110,7 +100,7 @@ def plan(
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
@@ -119,10 +109,16 @@ def plan(
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Show what `create` would do, and why."""
-    request = _read("create", locals())
-    from chainbuild.cli.image_types import plan_types
+    from chainbuild.cli.image_types import create_types
+    from chainbuild.layouts.image_types.graph import Purpose
+    from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
-    return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+    options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
+    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
+    return create_types(read_image_types(options), show)
 
 
 @app.command("create")
@@ -130,7 +126,7 @@ def create(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: flags.Platforms = "",
+    platform: flags.Platforms = None,
     no_deps: NoDeps = False,
     root: flags.Root = Path(),
     public: Public = None,
@@ -139,7 +135,7 @@ def create(
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
@@ -154,12 +150,17 @@ def create(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build images, and any of their dependencies that are missing from the chain registry."""
-    request = _read("create", locals())
-    from chainbuild.cli.image_types import create_types, plan_types
+    from chainbuild.cli.image_types import create_types
+    from chainbuild.layouts.image_types.graph import Purpose
+    from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
-    if dry_run:
-        return plan_types(request, as_json=json, verbosity=verbose, fail_if_build=False)
-    return create_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
+    options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
+    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    return create_types(read_image_types(options), show)
 
 
 @app.command("update")
@@ -167,7 +168,7 @@ def update(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: flags.Platforms = "",
+    platform: flags.Platforms = None,
     root: flags.Root = Path(),
     public: Public = None,
     private: Private = None,
@@ -175,7 +176,7 @@ def update(
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
@@ -190,10 +191,17 @@ def update(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Update outdated images and the images below them: pull what is published up to date, build the rest."""
-    request = _read("update", locals())
     from chainbuild.cli.image_types import update_types
+    from chainbuild.layouts.image_types.graph import Purpose
+    from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
-    return update_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
+    options = ImageTypeOptions(purpose=Purpose.UPDATE, globs=globs, repository=repository, casa_version=casa_version)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, platform=platform, public=public, private=private)
+    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    return update_types(read_image_types(options), show)
 
 
 @app.command("publish")
@@ -201,7 +209,7 @@ def publish(
     globs: Globs = None,
     *,
     repository: Repository = None,
-    platform: flags.Platforms = "",
+    platform: flags.Platforms = None,
     allow_private_base: Annotated[
         bool, typer.Option("--allow-private-base", help="Allow a public image to be built on private ones.")
     ] = False,
@@ -212,17 +220,23 @@ def publish(
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
     """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
-    request = _read("publish", locals())
     from chainbuild.cli.image_types import publish_types
+    from chainbuild.layouts.image_types.graph import Purpose
+    from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
-    return publish_types(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose, dry_run=dry_run)
+    options = ImageTypeOptions(purpose=Purpose.PUBLISH, globs=globs, repository=repository, casa_version=casa_version)
+    options = replace(options, root=root, registry=registry, port=registry_port)
+    options = replace(options, platform=platform, public=public, private=private, allow_private_base=allow_private_base)
+    options = replace(options, build_args=build_arg, secrets=secret)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    return publish_types(read_image_types(options), show)
 
 
 @app.command("new")
@@ -240,30 +254,11 @@ def new(
     ] = "",
     repository: Repository = None,
     casa_version: Version = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the files instead of writing them.")] = False,
+    dry_run: flags.DryRunOfFiles = False,
 ) -> int:
     """Write a new image type to ~/.config/casa-distro/docker."""
     from chainbuild.cli.image_types import make_new
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
-    look = read_look(ImageTypeOptions(root=Path(), repository=repository, casa_version=casa_version))
+    look = read_look(ImageTypeOptions(repository=repository, casa_version=casa_version))
     return make_new(look, name, from_, system, dry_run=dry_run)
-
-
-_OWN = ("repository", "public", "private", "casa_version", "platform", "no_deps", "allow_private_base")
-
-
-def _read(purpose: str, typed: Mapping[str, Any]) -> ImageTypesRequest:
-    """Read the parameters of a command, by name and as typed."""
-    from chainbuild.layouts.image_types.graph import Purpose
-    from chainbuild.requests.image_types import ImageTypeOptions, read_words
-
-    return read_words(
-        ImageTypeOptions(
-            **flags.words_of(typed, *_OWN),
-            purpose=Purpose(purpose),
-            globs=typed["globs"] or (),
-            port=typed["registry_port"],
-            load=not typed.get("no_load"),
-        )
-    )

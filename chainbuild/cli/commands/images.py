@@ -26,7 +26,7 @@ def images(
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """List the chain registry's images with platform, id, age, size, and the size that each adds to its base."""
@@ -108,7 +108,7 @@ def inspect(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Show how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""

@@ -13,7 +13,7 @@ from chainbuild.cli import flags
 def init(
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing chainbuild.yaml.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the file instead of writing it.")] = False,
+    dry_run: flags.DryRunOfFile = False,
     root: flags.Root = Path(),
 ) -> int:
     """Write a chainbuild.yaml from the folder's options, layers and science trees, and the last run's arguments."""

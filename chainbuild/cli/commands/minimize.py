@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from chainbuild.cli import completion, flags
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
@@ -41,7 +41,7 @@ def explain(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Show the chain of dependencies that brings a file into the image, or why the file is missing."""
@@ -69,7 +69,7 @@ def removed(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """List the packages that were removed from the image, with their size."""
@@ -107,7 +107,7 @@ def report(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Write a page that compares the image before and after, by package and by step, and print the page's path."""
@@ -139,7 +139,7 @@ def report(
     return 0
 
 
-class _WithCommand(TyperCommand):
+class _WithCommand(flags.Command):
     """Pass everything after `--` as the command to run, even if it looks like flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -158,7 +158,7 @@ def trace(
             show_default=False,
         ),
     ],
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PLATFORM REPO TAG] [-- COMMAND…]",
@@ -176,28 +176,21 @@ def trace(
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Run a command in the last image of a chain and list the files it uses that the result lacks."""
-    from chainbuild.cli.retest import RetestOptions
     from chainbuild.cli.trace import run_trace
+    from chainbuild.requests.retest import RetestOptions
 
-    options = RetestOptions(
-        target=target,
-        words=tuple(words or ()),
-        platform=platform,
-        root=root,
-        builders=tuple(builder or ()),
-        registry=registry,
-        port=registry_port,
-    )
+    options = RetestOptions(target=target, arguments=arguments, platform=platform)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
     return run_trace(options, tuple(run or ()), write=write, json=json)
 
 
 @contextmanager
 def _minimized(
-    image: str, platform: str | None, root: Path, registry: str | None, port: int, *, json: bool
+    image: str, platform: str | None, root: Path, registry: str | None, port: int | None, *, json: bool
 ) -> Iterator[tuple[Session, Minimized]]:
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from

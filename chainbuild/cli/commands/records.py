@@ -33,7 +33,7 @@ def copy(
     ] = None,
     *,
     root: flags.Root = Path(),
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     dry_run: flags.DryRun = False,
     json: flags.Json = False,
 ) -> int:
@@ -82,7 +82,7 @@ def adopt(
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     dry_run: flags.DryRun = False,
 ) -> int:
     """Sign the records of chainbuild versions before 0.2, which have no signature and are therefore not reused.
@@ -126,7 +126,7 @@ def adopt(
 
 
 @contextmanager
-def _open(text: str, root: Path, port: int, *, json: bool) -> Iterator[Session]:
+def _open(text: str, root: Path, port: int | None, *, json: bool) -> Iterator[Session]:
     """Open the chain registry that an argument names."""
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from

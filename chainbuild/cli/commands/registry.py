@@ -16,7 +16,7 @@ app = typer.Typer(help="Manage the chain registry.", no_args_is_help=True, rich_
 
 
 @app.command()
-def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
+def up(*, root: flags.Root = Path(), registry_port: flags.Port = None) -> int:
     """Start the managed registry. It runs until `registry down`."""
     from chainbuild.execution.session import managed_registry
 
@@ -31,7 +31,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = 5000) -> int:
 def down(
     *,
     root: flags.Root = Path(),
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     force: Annotated[
         bool, typer.Option("--force", help="Stop the registry even if runs use it; those runs fail.")
     ] = False,
@@ -46,7 +46,7 @@ def down(
 
 
 @app.command()
-def status(*, root: flags.Root = Path(), registry_port: flags.Port = 5000, json: flags.Json = False) -> int:
+def status(*, root: flags.Root = Path(), registry_port: flags.Port = None, json: flags.Json = False) -> int:
     """Show what uses the port, which runs need the registry, what stops it, and where its data and login are."""
     from chainbuild.execution.session import managed_registry
     from chainbuild.local_registry.login import ensure_login, find_stored, login_path
@@ -95,7 +95,7 @@ def list_images(
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also list the tags of machine data (k1-…, sha256-…).")
     ] = False,
@@ -125,7 +125,7 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete (default: only list).")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
 ) -> int:
     """List or delete what no kept image, index, record or parent needs. Fails while a run uses the registry."""
     from chainbuild.errors import WrongUseError

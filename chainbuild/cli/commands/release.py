@@ -38,7 +38,7 @@ def create(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing plan.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Write a plan for built images: digests, tags, what they replace, differences, tests, warnings."""
@@ -63,7 +63,7 @@ def update(
     plan: PlanFile = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Update the images of a plan. Everything else in the plan stays, including comments and decisions."""
@@ -120,7 +120,7 @@ def apply(
     dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Publish the approved images by digest, and continue an interrupted apply.
@@ -140,7 +140,7 @@ def rollback(
     dry_run: flags.DryRun = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Point the tags that the plan moved back at their previous digests."""

@@ -28,7 +28,7 @@ def sbom(
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print errors as JSON, too; the document is always JSON.")
     ] = False,

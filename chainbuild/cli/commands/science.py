@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from chainbuild.cli import flags
-
-if TYPE_CHECKING:
-    from chainbuild.requests.science import ScienceRequest
+from chainbuild.cli.show import Show
+from chainbuild.values import replace
 
 app = typer.Typer(help="Build trees of science layers, with compat layers on the final ones.", no_args_is_help=True)
 
-Root = Annotated[
-    Path,
-    typer.Option(
-        "--root",
-        "-C",
-        metavar="DIR",
-        help="Run as if started in DIR, the folder that contains science/ and compat/ (default: the current folder).",
-        file_okay=False,
-        show_default=False,
-    ),
-]
 Repo = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--repo",
         metavar="REPO",
@@ -66,16 +53,16 @@ AllowOrphan = Annotated[
 @app.command("plan")
 def plan(
     *,
-    root: Root = Path(),
-    repo: Repo = "",
-    platform: flags.Platforms = "",
+    root: flags.ScienceRoot = Path(),
+    repo: Repo = None,
+    platform: flags.Platforms = None,
     ref: Ref = None,
     untracked: Untracked = False,
     include: Include = None,
     ignore: Ignore = None,
     allow_orphan: AllowOrphan = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
@@ -84,29 +71,32 @@ def plan(
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Show what would be built, and why: final images; with -v the science layers; with -vv the merged Dockerfiles."""
-    request = _read(locals())
-    from chainbuild.cli.science import plan_science
+    from chainbuild.cli.science import build_science
+    from chainbuild.requests.science import ScienceOptions, read_science
 
-    return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=fail_if_build)
+    options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
+    options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after)
+    show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
+    return build_science(read_science(options), show)
 
 
 @app.command("build")
 def build(
     *,
-    root: Root = Path(),
-    repo: Repo = "",
-    platform: flags.Platforms = "",
+    root: flags.ScienceRoot = Path(),
+    repo: Repo = None,
+    platform: flags.Platforms = None,
     ref: Ref = None,
     untracked: Untracked = False,
     include: Include = None,
     ignore: Ignore = None,
     allow_orphan: AllowOrphan = None,
-    push: Annotated[
-        bool, typer.Option("--push", help="Push the released images to the registry named in REPO.")
-    ] = False,
+    push: flags.PushReleased = False,
     no_load: flags.NoLoad = False,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     builder: flags.Builders = None,
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
@@ -120,38 +110,33 @@ def build(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build what is missing from the registry, and tag the images once all of them are built."""
-    request = _read(locals())
-    from chainbuild.cli.science import build_science, plan_science
+    from chainbuild.cli.science import build_science
+    from chainbuild.requests.science import ScienceOptions, read_science
 
-    if dry_run:
-        return plan_science(request, as_json=json, verbosity=verbose, fail_if_build=False)
-    return build_science(request, mode=flags.mode_of(json=json, plain=plain), verbosity=verbose)
+    options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
+    options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
+    options = replace(
+        options, refresh=refresh, refresh_after=refresh_after, jobs=jobs, keep_going=keep_going, deadline=deadline
+    )
+    options = replace(options, push=push, load=not no_load)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    return build_science(read_science(options), show)
 
 
 @app.command("orphans")
 def orphans(
     *,
-    root: Root = Path(),
-    repo: Repo = "",
+    root: flags.ScienceRoot = Path(),
+    repo: Repo = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """List released versions that no final layer of this tree continues: they get no more compat updates."""
     from chainbuild.cli.science import list_orphans
+    from chainbuild.requests.science import ScienceOptions, read_science
 
+    options = ScienceOptions(root=root, repo=repo, registry=registry, port=registry_port)
     # Orphans are the result of this command, not an error.
-    return list_orphans(_read(locals(), orphans_are_errors=False), as_json=json)
-
-
-_OWN = ("repo", "platform", "ref", "untracked", "push")
-_LISTS = ("include", "ignore", "allow_orphan")
-
-
-def _read(typed: Mapping[str, Any], *, orphans_are_errors: bool = True) -> ScienceRequest:
-    """Read the parameters of a command, by name and as typed."""
-    from chainbuild.requests.science import ScienceOptions, read_words
-
-    fields = flags.words_of(typed, *_OWN) | {name: tuple(typed.get(name) or ()) for name in _LISTS}
-    options = ScienceOptions(**fields, port=typed["registry_port"], load=not typed.get("no_load"))
-    return read_words(options, orphans_are_errors=orphans_are_errors)
+    return list_orphans(read_science(options, orphans_are_errors=False), as_json=json)

@@ -35,7 +35,7 @@ def shell(
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
 ) -> int:
     """Start a shell in an image as the current user, with the current folder mounted at its own path.
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from chainbuild.cli import flags
+from chainbuild.cli.show import Show
+from chainbuild.values import replace
 
 app = typer.Typer(
     name="singularity",
@@ -65,7 +67,7 @@ def create(
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
@@ -73,22 +75,9 @@ def create(
     """Convert images to SIF files, each with a checksum file; skip images that did not change."""
     from chainbuild.cli.singularity import CreateOptions, run_create
 
-    return run_create(
-        CreateOptions(
-            words=tuple(images),
-            folder=folder,
-            platform=platform,
-            refresh=refresh,
-            helper=helper,
-            dry_run=dry_run,
-            root=root,
-            builders=tuple(builder or ()),
-            registry=registry,
-            port=registry_port,
-        ),
-        mode=flags.mode_of(json=json, plain=plain),
-        verbosity=verbose,
-    )
+    options = CreateOptions(images=images, folder=folder, platform=platform, refresh=refresh, helper=helper)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    return run_create(options, Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run))
 
 
 @app.command("list")
@@ -124,6 +113,6 @@ def publish(
         folder,
         to,
         dry_run=dry_run,
-        mode=flags.mode_of(json=json, plain=plain),
+        mode=Show(json=json, plain=plain).mode,
         verbosity=verbose,
     )

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from chainbuild.cli import completion, flags
+from chainbuild.cli.show import Show
+from chainbuild.values import replace
 
 
 def again(
@@ -19,7 +21,7 @@ def again(
             help="Folders of the tree, comma-separated, or any image.",
         ),
     ],
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PLATFORM REPO TAG]",
@@ -27,38 +29,22 @@ def again(
         ),
     ] = None,
     *,
-    platform: Annotated[
-        str | None,
-        typer.Option(
-            "--platform",
-            help="Platform of an IMAGE (default: this machine's), or of an OPTION (overrides PLATFORM).",
-        ),
-    ] = None,
+    platform: flags.RetestPlatform = None,
     test_file: Annotated[
         Path | None, typer.Option("--with", metavar="FILE", help="Test to run in an IMAGE, instead of its own.")
     ] = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
 ) -> int:
     """Run the tests of an option's steps again in the chain registry's images, or the test of one image."""
-    from chainbuild.cli.retest import RetestOptions, run_again
+    from chainbuild.cli.retest import run_again
+    from chainbuild.requests.retest import RetestOptions
 
-    return run_again(
-        RetestOptions(
-            target=target,
-            words=tuple(words or ()),
-            platform=platform,
-            test=test_file,
-            root=root,
-            builders=tuple(builder or ()),
-            registry=registry,
-            port=registry_port,
-        ),
-        mode=flags.mode_of(json=json, plain=plain),
-        verbosity=verbose,
-    )
+    options = RetestOptions(target=target, arguments=arguments, platform=platform, test=test_file)
+    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    return run_again(options, Show(verbosity=verbose, plain=plain, json=json))

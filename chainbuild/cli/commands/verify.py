@@ -25,7 +25,7 @@ def verify(
     root: flags.Root = Path(),
     builder: flags.Builders = None,
     registry: flags.Registry = None,
-    registry_port: flags.Port = 5000,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Check that an image has all libraries and symbol versions, and a configuration that can start. Runs natively."""

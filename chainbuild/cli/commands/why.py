@@ -20,7 +20,7 @@ def why(
             help="Step to explain: 20-openblas, or amd64/stock/20-openblas.",
         ),
     ],
-    words: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[PLATFORM REPO TAG BASE OPTION PRODUCTION]",
@@ -30,38 +30,27 @@ def why(
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
-    registry_port: flags.PortOrProject = None,
+    registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
     """Explain why a step would be built: list everything that differs from its last record."""
     from chainbuild.cli.project import unsaid_run
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.why import explain, steps_named
-    from chainbuild.requests.build import RunOptions, read_build_request
-    from chainbuild.requests.project_runs import Typed
+    from chainbuild.requests.build import read_build_request
+    from chainbuild.requests.options import RunArguments, RunOptions
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show
 
-    if words and len(words) != 6:
+    options = RunOptions(root=root, registry=registry, port=registry_port)
+    if arguments and len(arguments) != len(RunArguments._fields):
         raise WrongUseError(
             "why takes a step, and none or all six arguments of a run", hint="See chainbuild why --help."
         )
-    if words:
-        platform, repo, tag, base, option, production = words
-        typed = RunOptions(
-            platform=platform,
-            repo=repo,
-            tag=tag,
-            base=base,
-            option=option,
-            production=production,
-            root=root,
-            registry=registry,
-            port=registry_port or 5000,
-        )
-        request = read_build_request(typed)
+    if arguments:
+        request = read_build_request(options.with_arguments(RunArguments(*arguments)))
     else:
-        request = unsaid_run(root, Typed(registry=registry, port=registry_port))
+        request = unsaid_run(options)
     chosen = steps_named(request.graph, step)
     with open_quietly(request.settings, json=json) as session:
         explanations = [explain(request, session, item) for item in chosen]

@@ -24,7 +24,7 @@ from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.requests.ci import VENDORS, CiWords, read_pipeline
+from chainbuild.requests.ci import VENDORS, CiOptions, read_pipeline
 from chainbuild.step_id import StepId
 from tests.unit.ci.graphs import graph_of, graphs
 
@@ -61,7 +61,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def words(**changed: Any) -> CiWords:
+def words(**changed: Any) -> CiOptions:
     typed: dict[str, Any] = {
         "vendor": "github",
         "platform": "amd64,aarch64",
@@ -72,7 +72,7 @@ def words(**changed: Any) -> CiWords:
         "production": "debian:bookworm-slim",
         "registry": "ghcr.io/robots",
     }
-    return CiWords(**typed | changed)
+    return CiOptions(**typed | changed)
 
 
 def hours(request) -> dict[StepId, float]:

@@ -9,8 +9,8 @@ import pytest
 from chainbuild.cli import run
 from chainbuild.cli.app import COMMANDS
 from chainbuild.cli.completion import say_build
-from chainbuild.requests.build import RunOptions
 from chainbuild.requests.last_run import save_last_run
+from chainbuild.requests.options import RunOptions
 
 STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 

@@ -13,7 +13,8 @@ from chainbuild.builder.build_spec import build_spec_for
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError
 from chainbuild.planning.plan_json import plan_as_json
-from chainbuild.requests.build import RunOptions, read_build_request
+from chainbuild.requests.build import read_build_request
+from chainbuild.requests.options import RunOptions
 from chainbuild.step_id import StepId
 from chainbuild.ui.failures import error_as_json
 from tests.support.world import STEP, THREE_STEPS, World, failed

@@ -13,9 +13,9 @@ from chainbuild.cli import run
 from chainbuild.operations.init import _quoted, look, write
 from chainbuild.project.reader import read_project
 from chainbuild.project.schema import PROJECT
-from chainbuild.requests.build import RunOptions
 from chainbuild.requests.last_run import save_last_run
-from chainbuild.requests.project_runs import Typed, merged_words, read_run
+from chainbuild.requests.options import RunOptions
+from chainbuild.requests.project_runs import read_run
 from chainbuild.yamlspec.nodes import read_nodes
 from tests.support.world import THREE_STEPS, World
 from tests.unit.layouts.test_layers import shown
@@ -44,7 +44,7 @@ def test_init_writes_options(here: Path) -> None:
     project = read_project(here / "chainbuild.yaml", {})
     assert project.options == ("extras", "stock")
     assert (project.repo, project.tag, str(project.base)) == ("my-project/my-project", "v1", "debian:bookworm-slim")
-    assert read_run(project, Typed()).request.graph.chains
+    assert read_run(project, RunOptions()).request.graph.chains
 
 
 def test_init_sorts_layers_by_base_image(here: Path) -> None:
@@ -56,7 +56,7 @@ def test_init_sorts_layers_by_base_image(here: Path) -> None:
     (here / "chainbuild.yaml").write_text(text)
     project = read_project(here / "chainbuild.yaml", {})
     assert (
-        shown(read_run(project, Typed(platform="amd64")).request.graph)
+        shown(read_run(project, RunOptions(platform="amd64")).request.graph)
         == """\
 amd64/open/open [my-project/open:latest-amd64] BASE<-debian:bookworm-slim
 amd64/slc6-atlasos/slc6-atlasos [my-project/slc6-atlasos:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest
@@ -89,7 +89,7 @@ def test_init_takes_values_of_last_run(here: Path) -> None:
     save_last_run(here, words)
     (here / "chainbuild.yaml").write_text(write(look(here)))
     project = read_project(here / "chainbuild.yaml", {"BARE": "x"})
-    merged = merged_words(project, Typed())
+    merged = RunOptions().merged(project)
     assert (merged.platform, merged.repo, merged.tag, merged.base, merged.production) == (
         words.platform,
         words.repo,

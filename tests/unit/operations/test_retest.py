@@ -268,8 +268,8 @@ def test_option_without_arguments_uses_last_run(command: World, capsys: pytest.C
     said = capsys.readouterr().err
     assert "no earlier run found in this tree" in said
     assert "chainbuild test stock PLATFORM REPO TAG" in said
-    from chainbuild.requests.build import RunOptions
     from chainbuild.requests.last_run import save_last_run
+    from chainbuild.requests.options import RunOptions
 
     words = RunOptions(
         platform="amd64,aarch64",

@@ -12,15 +12,18 @@ from msgspec.structs import asdict
 
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import ExecutionOptions
+from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Session, Settings
+from chainbuild.model import BuildArg
 from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
-from chainbuild.requests.build import BuildRequest, RunOptions
+from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.last_run import load_last_run, save_last_run
+from chainbuild.requests.options import RunOptions
 from chainbuild.step_id import StepId
 from chainbuild.ui.reports import show
 from chainbuild.ui.terminal import Terminal
+from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
 
 BASE, BLAS, VENV = (
@@ -134,7 +137,7 @@ def words(root: Path) -> RunOptions:
         production="slim:1",
         root=root,
         context=root / "context",
-        builders=("far",),
+        builders=["far"],
         port=5001,
         first=20,
         refresh_after="7d",
@@ -145,8 +148,6 @@ def words(root: Path) -> RunOptions:
 def test_last_run_is_restored(tmp_path: Path) -> None:
     save_last_run(tmp_path, words(tmp_path))
     assert load_last_run(tmp_path) == words(tmp_path)
-    from chainbuild.values import replace
-
     save_last_run(tmp_path, replace(words(tmp_path), context=None))
     assert load_last_run(tmp_path).context is None
 
@@ -158,7 +159,34 @@ def test_last_run_of_newer_version_is_read_as_far_as_known(tmp_path: Path) -> No
     assert load_last_run(tmp_path) == words(tmp_path)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "7", "{}", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000])
+def test_last_run_of_earlier_version_is_read(tmp_path: Path) -> None:
+    """Version 0.2 saved every option, also those that were not given."""
+    save_last_run(tmp_path, words(tmp_path))
+    journal._path(tmp_path).write_text(
+        json.dumps(
+            {"root": str(tmp_path), "context": str(tmp_path / "context"), "registry": None, "port": 5001}
+            | {"builders": ["far"], "no_cache": False, "build_args": [], "build_contexts": [], "secrets": []}
+            | {"refresh": False, "refresh_after": "7d", "deadline": None, "jobs": None, "keep_going": False}
+            | {"strict": False, "load": False, "push": False, "replace_index": False, "fail_if_stale_index": False}
+            | {"platform": "amd64", "repo": "team/atom", "tag": "v1", "base": "fat:1", "option": "stock"}
+            | {"production": "slim:1", "first": 20, "only": None, "until": None}
+        )
+    )
+    expected = replace(words(tmp_path), keep_going=False, strict=False, push=False)
+    assert load_last_run(tmp_path) == replace(expected, build_args=[], build_contexts=[], secrets=[])
+
+
+def test_last_run_saves_build_args_of_the_project_as_text(tmp_path: Path) -> None:
+    args = (BuildArg(name="CPU", value="ZEN", origin="chainbuild.yaml:1"), "A=1")
+    save_last_run(tmp_path, replace(words(tmp_path), build_args=args, tests=False))
+    last = load_last_run(tmp_path)
+    assert last.build_args == ["CPU=ZEN", "A=1"]
+    assert last.tests is None
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "7", "{}", "null", '{"root": "."}', '{"root": 7}', "\x00", "[" * 10_000]
+)
 def test_damaged_last_run_is_ignored(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         save_last_run(tmp_path, words(tmp_path))

@@ -15,10 +15,10 @@ from chainbuild.project.location import find_project
 from chainbuild.project.model import Project
 from chainbuild.project.reader import read_project
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import RunOptions
 from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.layer import LayerRun
-from chainbuild.requests.project_runs import Typed, merged_words, read_run
+from chainbuild.requests.options import RunOptions
+from chainbuild.requests.project_runs import read_run
 from chainbuild.step_id import StepId
 from tests.support.world import THREE_STEPS
 from tests.unit.layouts.test_layers import shown
@@ -50,14 +50,14 @@ def project(text: str, files: Mapping[str, str] | None = None, environ: Mapping[
 
 
 def run(text: str, files: Mapping[str, str], **typed: Any) -> LayerRun:
-    return read_run(project(text, files), Typed(**typed))
+    return read_run(project(text, files), RunOptions(**typed))
 
 
 def wrong(
     text: str, files: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, **typed: Any
 ) -> list[str]:
     with pytest.raises(WrongUseError) as caught:
-        read_run(project(text, files, environ), Typed(**typed))
+        read_run(project(text, files, environ), RunOptions(**typed))
     return [f"{one.where}: {one.message} | {one.hint}" for one in caught.value.problems]
 
 
@@ -158,7 +158,7 @@ def test_flags_override_project_values() -> None:
         + "registry: ghcr.io/acme\nbuilders: {amd64: near, aarch64: far}\njobs: 2\npush: true\nkeep-going: true\n"
     )
     made = project(text, THREE_STEPS)
-    words = merged_words(made, Typed())
+    words = RunOptions().merged(made)
     assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
         "amd64",
         "team/atom",
@@ -169,12 +169,12 @@ def test_flags_override_project_values() -> None:
     )
     assert (words.registry, words.port, words.builders, words.jobs) == (
         "ghcr.io/acme",
-        5000,
+        None,
         ("amd64=near", "aarch64=far"),
         2,
     )
     assert (words.push, words.keep_going, words.load) == (True, True, True)
-    typed = Typed(
+    typed = RunOptions(
         platform="aarch64",
         repo="x/y",
         tag="t",
@@ -189,7 +189,7 @@ def test_flags_override_project_values() -> None:
         keep_going=False,
         load=False,
     )
-    words = merged_words(made, typed)
+    words = typed.merged(made)
     assert (words.platform, words.repo, words.tag, words.base, words.option, words.production) == (
         "aarch64",
         "x/y",
@@ -200,7 +200,7 @@ def test_flags_override_project_values() -> None:
     )
     assert (words.registry, words.port, words.builders, words.jobs) == ("quay.io/x", 7, ("amd64=near", "arm64=mine"), 9)
     assert (words.push, words.keep_going, words.load) == (False, False, False)
-    assert merged_words(made, Typed(builders=("all",))).builders == ("all",)
+    assert RunOptions(builders=("all",)).merged(made).builders == ("all",)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_flags_override_project_values() -> None:
 )
 def test_strict_flag_overrides_the_project(line: str, typed: bool | None, strict: bool) -> None:
     made = project(OPTIONS + line, THREE_STEPS)
-    assert merged_words(made, Typed(strict=typed)).strict is strict
+    assert RunOptions(strict=typed).merged(made).strict is strict
     assert run(OPTIONS + line, THREE_STEPS, strict=typed).request.options.strict is strict
 
 
@@ -227,8 +227,8 @@ def test_context_and_secret_flags_replace_entries_by_name() -> None:
         THREE_STEPS,
         {"A": "", "B": ""},
     )
-    words = merged_words(made, Typed(build_contexts=("a=/x",), secrets=("id=two,src=/y",)))
-    assert [text.partition("=")[0] for text in words.build_contexts] == ["b", "a"]
+    words = RunOptions(build_contexts=("a=/x",), secrets=("id=two,src=/y",)).merged(made)
+    assert [text.partition("=")[0] for text in words.build_contexts or ()] == ["b", "a"]
     assert words.secrets == ("id=one,env=A", "id=two,src=/y")
 
 
@@ -362,19 +362,19 @@ def test_layers_take_precedence_over_the_last_run(here: Path) -> None:
         platform="amd64", repo="old/one", tag="v1", base="a:1", option="gone", production="a:1", root=here
     )
     save_last_run(here, words)
-    steps = [step.id for step in unsaid_run(here / "os", Typed(platform="amd64")).graph]
+    steps = [step.id for step in unsaid_run(RunOptions(root=here / "os", platform="amd64")).graph]
     assert steps == [StepId.parse("amd64/os/os"), StepId.parse("amd64/release/release")]
 
 
 def test_options_use_the_arguments_of_the_last_run(here: Path) -> None:
     option = {"stock/10-Dockerfile-a": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"}
     project("repo: team/new\ntag: v2\nbase: a:1\noptions: [stock]\nproduction: a:1\nplatforms: [amd64]\n", option)
-    assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/new")
+    assert str(unsaid_run(RunOptions(root=here)).graph.repo).endswith("team/new")
     words = RunOptions(
         platform="amd64", repo="team/old", tag="v1", base="a:1", option="stock", production="a:1", root=here
     )
     save_last_run(here, words)
-    assert str(unsaid_run(here, Typed()).graph.repo).endswith("team/old")
+    assert str(unsaid_run(RunOptions(root=here)).graph.repo).endswith("team/old")
 
 
 def test_missing_root_folder_is_reported(here: Path) -> None:
@@ -392,4 +392,4 @@ def test_settings_use_the_folder_of_the_project(here: Path) -> None:
 
 def test_run_without_project_or_last_run_is_an_error(here: Path) -> None:
     with pytest.raises(WrongUseError, match="no earlier run found in this tree"):
-        unsaid_run(here, Typed())
+        unsaid_run(RunOptions(root=here))

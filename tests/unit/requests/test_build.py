@@ -9,7 +9,8 @@ import pytest
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.references import ChainRegistry
-from chainbuild.requests.build import BuildRequest, RunOptions, read_build_request
+from chainbuild.requests.build import BuildRequest, read_build_request
+from chainbuild.requests.options import RunOptions
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import THREE_STEPS, World

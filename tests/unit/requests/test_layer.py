@@ -300,24 +300,23 @@ def test_failed_chain_publishes_completed_layers_only(world: World) -> None:
 
 def test_science_layers_are_read_first_and_built_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    science = "science: {root: slc6-atlasos, repo: acme}\npush: true\njobs: 3\nbuilders: far\n"
+    science = "science: {root: slc6-atlasos, repo: acme}\npush: true\njobs: 3\nbuilders: far\nstrict: true\n"
     world.write({"chainbuild.yaml": PROJECT + science})
 
     def heard(what: Any, result: Any) -> Any:
         told.append(what)
         return result
 
-    monkeypatch.setattr(words, "read_words", lambda said: heard(said, said))
-    monkeypatch.setattr(science_running, "build_science", lambda said, **how: heard(how, 5))
-    monkeypatch.setattr(science_running, "plan_science", lambda said, **how: heard(how, 6))
+    monkeypatch.setattr(words, "read_science", lambda said: heard(said, said))
+    monkeypatch.setattr(science_running, "build_science", lambda said, show: heard(show, 6 if show.dry_run else 5))
     monkeypatch.setattr(run_module, "push_results", lambda *_, **__: ())
     assert run(["--no-load", "--plain", "--platform", "amd64"]) == 5
-    said, how = told
+    said, show = told
     assert (said.root, said.repo, said.platform) == (world.root / "slc6-atlasos", "acme", "amd64")
-    assert (said.push, said.load, said.jobs, said.builders) == (True, False, 3, ("far",))
-    assert how["mode"] == "plain"
+    assert (said.push, said.load, said.jobs, said.builders, said.strict) == (True, False, 3, ("far",), True)
+    assert show.mode == "plain"
     assert run(["plan", "--fail-if-build"]) == 6
-    assert told[-1]["fail_if_build"]
+    assert told[-1].fail_if_build
     told.clear()
     world.driver.fails[StepId.parse("amd64/slc6-atlasos/slc6-atlasos")] = failed(StepId.parse("os"))
     assert run(["--no-load", "--refresh"]) == 1
@@ -326,6 +325,6 @@ def test_science_layers_are_read_first_and_built_last(world: World, monkeypatch:
 
 def test_project_of_science_layers_is_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.write({"chainbuild.yaml": "science: {}\n"})
-    monkeypatch.setattr(words, "read_words", lambda said: said)
-    monkeypatch.setattr(science_running, "build_science", lambda said, **how: 0)
+    monkeypatch.setattr(words, "read_science", lambda said: said)
+    monkeypatch.setattr(science_running, "build_science", lambda said, show: 0)
     assert run([]) == 0

@@ -32,8 +32,8 @@ from chainbuild.requests.image_types import (
     ImageTypeOptions,
     ImageTypesOverview,
     ImageTypesRequest,
+    read_image_types,
     read_look,
-    read_words,
 )
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
@@ -107,7 +107,7 @@ class Shelf:
 
     def request(self, purpose: str, *globs: str, **words: Any) -> ImageTypesRequest:
         with patch.object(roots, "shipped", lambda _: self.built_in):
-            return read_words(replace(self.words, purpose=Purpose(purpose), globs=globs, **words), self.environ)
+            return read_image_types(replace(self.words, purpose=Purpose(purpose), globs=globs, **words), self.environ)
 
     @contextmanager
     def laid(

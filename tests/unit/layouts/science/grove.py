@@ -32,7 +32,7 @@ from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.requests.build import BuildRequest
-from chainbuild.requests.science import ScienceOptions, ScienceRequest, read_words
+from chainbuild.requests.science import ScienceOptions, ScienceRequest, read_science
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
 from tests.support.keys import record_store
@@ -188,7 +188,7 @@ class Grove:
     # Requests, plans and runs -----------------------------------------------------------------------------------------
 
     def request(self, **words: Any) -> ScienceRequest:
-        return read_words(replace(self.words, **words), self.git)
+        return read_science(replace(self.words, **words), self.git)
 
     @contextmanager
     def laid(self, **words: Any) -> Iterator[tuple[ScienceRequest, ScienceLayout, BuildRequest]]:

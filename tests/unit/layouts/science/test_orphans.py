@@ -9,7 +9,7 @@ import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.operations.science import orphans
-from chainbuild.requests.science import ScienceOptions, read_words
+from chainbuild.requests.science import ScienceOptions, read_science
 from chainbuild.step_id import StepId
 
 from .grove import Grove
@@ -147,7 +147,7 @@ def test_failed_run_does_not_accept_orphans(tree: Grove) -> None:
 
 
 def listed(grove: Grove, **words: Any) -> list[tuple[str, tuple[str, ...], bool]]:
-    request = read_words(
+    request = read_science(
         ScienceOptions(root=grove.root, registry="localhost:5000", **words),
         grove.git,
         orphans_are_errors=False,

@@ -14,7 +14,7 @@ from chainbuild.events import Verdict
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.proof.trace.runs import TraceTarget, dockerfile_for
 from chainbuild.registry.images import resolve
-from chainbuild.requests.project_runs import without_tests
+from chainbuild.requests.build import without_tests
 from chainbuild.step_id import StepId
 from tests.support.world import AMD64, THREE_STEPS, TRACE, World, failed
 
