@@ -6,15 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainbuild.execution.session import Settings
-from chainbuild.project.location import find_project
+from chainbuild.values import replace
 
 
 def settings_from(
-    *, root: Path, registry: str | None, port: int | None = None, builders: Sequence[str] | None = None
+    *,
+    root: Path,
+    registry: str | None,
+    port: int | None = None,
+    builders: Sequence[str] | None = None,
+    managed: bool = False,
 ) -> Settings:
-    """Return the settings. Inside a project, they are those of the project's folder.
+    """Return the settings. Inside a project, its file sets what the flags do not.
 
-    Errors: `WrongUseError` with every problem of the flags.
+    `managed`: without `registry`, the managed registry is meant, whatever registry the project has.
+
+    Errors: `WrongUseError` with every problem of the flags and of these settings of the file.
     """
     # Imported late, so that a command's --help loads neither the reader of trees nor the planner.
     from chainbuild.errors import WrongUseError
@@ -22,11 +29,9 @@ def settings_from(
     from chainbuild.requests.build import session_settings
     from chainbuild.requests.options import SessionOptions
 
-    project = find_project(root) if root.is_dir() else None
-    root = project.parent if project else root
     collector = ProblemCollector()
-    options = SessionOptions(root=root, registry=registry, port=port, builders=builders)
-    settings = session_settings(options, collector)
+    options = SessionOptions(root=root, registry=registry, port=port, builders=builders).of_project()
+    settings = session_settings(replace(options, registry=registry) if managed else options, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
     return settings

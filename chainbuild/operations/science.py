@@ -19,10 +19,11 @@ from chainbuild.layouts.science.graph import ScienceLayout, laid_out
 from chainbuild.layouts.science.layer_graph import LayerGraph
 from chainbuild.layouts.science.manifests import COMPAT, is_version
 from chainbuild.layouts.science.orphans import lost_releases, orphan_problems
+from chainbuild.model import Graph
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import put_tag
 from chainbuild.registry.pool import Registries
-from chainbuild.requests.build import BuildRequest
+from chainbuild.requests.build import BuildRequest, without_tests
 from chainbuild.requests.science import ScienceRequest
 from chainbuild.values import replace
 
@@ -133,11 +134,14 @@ def prepared(request: ScienceRequest) -> Iterator[tuple[ScienceLayout, BuildRequ
             layout = laid_out(request.tree, request.selection, request.place, tuple(platforms), request.state)
             return stack.enter_context(layout)
 
+        def graph_of(layout: ScienceLayout) -> Graph:
+            return layout.graph if request.tests else without_tests(layout.graph)
+
         layout = lay_out(request.platforms)
         options = replace(
-            request.options, tolerance=layout.tolerance, graph_for=lambda platforms: lay_out(platforms).graph
+            request.options, tolerance=layout.tolerance, graph_for=lambda platforms: graph_of(lay_out(platforms))
         )
-        yield layout, BuildRequest(graph=layout.graph, settings=request.settings, options=options)
+        yield layout, BuildRequest(graph=graph_of(layout), settings=request.settings, options=options)
 
 
 def check_releases(request: ScienceRequest, session: Session) -> None:

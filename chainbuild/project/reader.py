@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.model import BuildArg
@@ -57,6 +59,33 @@ def read_trusted_keys(path: Path) -> Mapping[str, PublicKey]:
     return keys
 
 
+class RegistrySettings(Struct, frozen=True, kw_only=True):
+    """The settings of a project file that a session is opened with, as text; None or empty: not set."""
+
+    registry: str | None = None
+    port: int | None = None
+    builders: tuple[str, ...] = ()
+
+
+def read_registry_settings(path: Path) -> RegistrySettings:
+    """Read the registry, its port and the builders of a project file, and ignore the rest of the file.
+
+    Errors: `WrongUseError` with every problem of these keys.
+    """
+    shown = _shown(path)
+    try:
+        content = read_nodes(path.read_bytes(), shown, PROJECT)
+    except OSError:
+        return RegistrySettings()
+    reader = _Reader(path.resolve(), shown, content, {})
+    keys = ("registry:", "registry-port:", "builders:", "builders.")
+    reader.problems = [problem for problem in reader.problems if problem.message.startswith(keys)]
+    settings = reader.registry_settings()
+    if reader.problems:
+        raise WrongUseError(reader.problems)
+    return settings
+
+
 def _shown(path: Path) -> str:
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("../../..") else relative
@@ -74,6 +103,7 @@ class _Reader(ContentReader):
 
     def project(self) -> Project:
         values = self.values
+        session = self.registry_settings()
         layers = self._layers()
         names = {layer.name: layer for layer in layers}
         return Project(
@@ -87,10 +117,10 @@ class _Reader(ContentReader):
             options=self._options(names),
             layers=layers,
             science=self._science(),
-            registry=self._checked(ChainRegistry.parse, "registry"),
-            port=values.get("registry-port"),
+            registry=session.registry,
+            port=session.port,
             trusted_keys=self.trusted_keys(),
-            builders=self._builders(),
+            builders=session.builders,
             context=self._folder("context"),
             build_args=self._build_args("build-args"),
             build_contexts=self._build_contexts(),
@@ -103,6 +133,13 @@ class _Reader(ContentReader):
             strict=values.get("strict", False),
             push=values.get("push", False),
             load=values.get("load", True),
+        )
+
+    def registry_settings(self) -> RegistrySettings:
+        return RegistrySettings(
+            registry=self._checked(ChainRegistry.parse, "registry"),
+            port=self.values.get("registry-port"),
+            builders=self._builders(),
         )
 
     # Problems ---------------------------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 from chainbuild.model import BuildArg
+from chainbuild.project.location import find_project
 from chainbuild.references import Platform
 from chainbuild.values import replace
 
@@ -42,6 +43,26 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     port: int | None = None
     builders: Sequence[str] | None = None
     no_cache: bool = False
+
+    def of_project(self) -> Self:
+        """Return the options with the registry, port and builders of the project that the folder is in, where not given.
+
+        Inside a project, the folder becomes the project's. Errors: `WrongUseError` with every problem of these settings.
+        """
+        path = find_project(self.root) if self.root.is_dir() else None
+        if path is None:
+            return self
+        # Imported late: most folders are in no project, and importing its reader takes time.
+        from chainbuild.project.reader import read_registry_settings
+
+        settings = read_registry_settings(path)
+        return replace(
+            self,
+            root=path.parent,
+            registry=self.registry or settings.registry,
+            port=self.port or settings.port,
+            builders=_merged_builders(settings.builders, self.builders or ()),
+        )
 
 
 class CommonOptions(SessionOptions, frozen=True, kw_only=True):

@@ -89,7 +89,7 @@ def _like_the_last_run(options: RetestOptions) -> RunOptions:
 
 def _of_image(options: RetestOptions) -> RetestRequest:
     collector = ProblemCollector()
-    settings = session_settings(options, collector)
+    settings = session_settings(options.of_project(), collector)
     fallback = ImageReference("docker.io", "library/debian")
     if options.arguments:
         collector.add(

@@ -24,6 +24,22 @@ from chainbuild.requests.options import CommonOptions, RunOptions, as_kind
 DEFAULT_REPO: Final = "compute-images"
 
 
+_NOT_FOR_SCIENCE: Final = {
+    "tag": "--tag",
+    "base": "--base",
+    "option": "--option",
+    "production": "--production",
+    "first": "--from",
+    "only": "--only",
+    "until": "--until",
+    "context": "--context",
+    "build_args": "--build-arg",
+    "build_contexts": "--build-context",
+    "secrets": "--secret",
+}
+"""The options of a run that science layers do not have, with their flags."""
+
+
 class ScienceOptions(CommonOptions, frozen=True, kw_only=True):
     """The options of a run over science and compat layers, as the user gave them."""
 
@@ -46,6 +62,8 @@ class ScienceRequest(Struct, frozen=True, kw_only=True):
     platforms: tuple[Platform, ...]
     allowed: frozenset[str]
     state: State | None
+    tests: bool = True
+    """False: the tests of the images do not run."""
 
 
 def read_science(options: ScienceOptions, git: Git | None = None, *, orphans_are_errors: bool = True) -> ScienceRequest:
@@ -89,13 +107,23 @@ def read_science(options: ScienceOptions, git: Git | None = None, *, orphans_are
         platforms=platforms,
         allowed=allowed,
         state=_state(git),
+        tests=options.tests is not False,
     )
 
 
 def read_project_science(project: Project, options: RunOptions) -> ScienceRequest | None:
-    """Return the run of the science layers of a project, or None if it has none. Errors: as `read_science`."""
+    """Return the run of the science layers of a project, or None if it has none.
+
+    Errors: as `read_science`; also for an option that only numbered options and layers have, if the project has neither.
+    """
     if project.science is None:
         return None
+    unused = [flag for field, flag in _NOT_FOR_SCIENCE.items() if getattr(options, field) not in (None, (), [])]
+    if unused and not (project.options or project.layers):
+        hint = "Remove it. A science layer says in its own files what it builds on and with."
+        raise WrongUseError(
+            Problem(message=f"{flag}: {project.shown} has only science layers", hint=hint) for flag in unused
+        )
     return read_science(
         as_kind(ScienceOptions, options.merged(project), root=project.science.root, repo=project.science.repo)
     )

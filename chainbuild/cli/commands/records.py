@@ -105,7 +105,7 @@ def adopt(
             "adopting records of a shared registry needs a REPO",
             hint="Name a repository, for example: chainbuild records adopt acme/tools",
         )
-    settings = settings_from(root=root, registry=registry, port=registry_port)
+    settings = settings_from(root=root, registry=registry, port=registry_port, managed=True)
     signed = 0
     with open_quietly(settings, json=False) as session:
         places = [session.chain.place(parse_repository(name)) for name in repositories or ()] or [
@@ -131,6 +131,6 @@ def _open(text: str, root: Path, port: int | None, *, json: bool) -> Iterator[Se
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from
 
-    settings = settings_from(root=root, registry=None if text == MANAGED else text, port=port)
+    settings = settings_from(root=root, registry=None if text == MANAGED else text, port=port, managed=True)
     with open_quietly(settings, json=json) as session:
         yield session

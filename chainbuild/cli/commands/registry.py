@@ -20,7 +20,7 @@ def up(*, root: flags.Root = Path(), registry_port: flags.Port = None) -> int:
     """Start the managed registry. It runs until `registry down`."""
     from chainbuild.execution.session import managed_registry
 
-    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port, managed=True))
     managed.up(messages().emit)
     data = managed.status().data or "an unknown folder"
     print_lines(f"{managed.endpoint} is running until chainbuild registry down; its data is in {escaped(data)}")
@@ -39,7 +39,7 @@ def down(
     """Stop the managed registry and keep its data. Fails while a run uses the registry."""
     from chainbuild.execution.session import managed_registry
 
-    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port, managed=True))
     was_up = managed.down(messages().emit, force=force)
     print_lines(f"{managed.endpoint} was stopped" if was_up else f"{managed.endpoint} was not running")
     return 0
@@ -52,7 +52,7 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = None, json:
     from chainbuild.local_registry.login import ensure_login, find_stored, login_path
     from chainbuild.ui import stdout
 
-    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port))
+    managed = managed_registry(settings_from(root=root, registry=None, port=registry_port, managed=True))
     state = managed.status()
     stored = find_stored(managed.endpoint, ensure_login())
     if json:

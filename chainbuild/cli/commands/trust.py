@@ -32,7 +32,7 @@ def show(
     from chainbuild.execution.session import keyring_of
     from chainbuild.ui import stdout
 
-    settings = settings_from(root=root, registry=registry)
+    settings = settings_from(root=root, registry=registry, managed=True)
     keys = tuple(keyring_of(settings).trusted.values())
     if json:
         rows = [{"id": item.key.id, "key": str(item.key), "name": item.name, "source": item.source} for item in keys]

@@ -19,6 +19,7 @@ from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.layer import LayerRun
 from chainbuild.requests.options import RunOptions
 from chainbuild.requests.project_runs import read_run
+from chainbuild.requests.science import read_project_science
 from chainbuild.step_id import StepId
 from tests.support.world import THREE_STEPS
 from tests.unit.layouts.test_layers import shown
@@ -388,6 +389,61 @@ def test_settings_use_the_folder_of_the_project(here: Path) -> None:
     assert settings_from(root=here / "os", registry=None, port=5000).root == here
     with pytest.raises(WrongUseError, match="no such folder"):
         settings_from(root=here / "nodir", registry=None, port=5000)
+
+
+SESSION = "registry: ghcr.io/acme\nregistry-port: 5055\nbuilders: {aarch64: far}\n"
+
+
+def test_settings_of_a_command_are_those_of_the_project(here: Path) -> None:
+    project(LAYERS + SESSION, FOLDERS)
+    settings = settings_from(root=here / "os", registry=None)
+    assert (str(settings.registry), settings.port, settings.builders) == ("ghcr.io/acme", 5055, {"linux/arm64": "far"})
+
+
+def test_flags_of_a_command_override_the_project(here: Path) -> None:
+    project(LAYERS + SESSION, FOLDERS)
+    settings = settings_from(root=here, registry="quay.io", port=5001, builders=["aarch64=near"])
+    assert (str(settings.registry), settings.port, settings.builders) == ("quay.io", 5001, {"linux/arm64": "near"})
+
+
+def test_managed_registry_has_the_port_of_the_project(here: Path) -> None:
+    project(LAYERS + SESSION, FOLDERS)
+    settings = settings_from(root=here, registry=None, managed=True)
+    assert (settings.registry, settings.port) == (None, 5055)
+
+
+def test_settings_of_a_command_report_wrong_registries_of_the_project_only(here: Path) -> None:
+    (here / "chainbuild.yaml").write_text("registry: 'a b'\nregistry-port: 99999\nlayers: 5\n")
+    with pytest.raises(WrongUseError) as caught:
+        settings_from(root=here, registry=None)
+    places = [(problem.line, problem.message.partition(":")[0]) for problem in caught.value.problems]
+    assert sorted(places) == [(1, "registry"), (2, "registry-port")]
+
+
+SCIENCE_ONLY = RunOptions(
+    tag="v1",
+    base="debian",
+    option="o",
+    production="debian",
+    first=10,
+    only=20,
+    until=30,
+    context=Path(),
+    build_args=["A=1"],
+    build_contexts=["a=."],
+    secrets=["id=a"],
+)
+
+
+def test_science_layers_refuse_options_that_they_do_not_have(here: Path) -> None:
+    project("science: {}\n", FOLDERS)
+    read = load_project(here)
+    assert read is not None
+    with pytest.raises(WrongUseError) as caught:
+        read_project_science(read, SCIENCE_ONLY)
+    flags = {problem.message.partition(":")[0] for problem in caught.value.problems}
+    numbered = {"--tag", "--base", "--option", "--production", "--from", "--only", "--until"}
+    assert flags == numbered | {"--context", "--build-arg", "--build-context", "--secret"}
 
 
 def test_run_without_project_or_last_run_is_an_error(here: Path) -> None:
