@@ -28,7 +28,7 @@ EXAMPLES: Final = {
     "types create": ("chainbuild types create 'casa-dev:*' --platform amd64", "image-types.md"),
     "types update": ("chainbuild types update 'casa-dev:*' --dry-run", "image-types.md"),
     "types publish": ("chainbuild types publish 'casa-dev:*' --public ghcr.io/acme", "image-types.md"),
-    "types new": ("chainbuild types new my-dev --from casa-dev/ubuntu-22.04", "image-types.md"),
+    "types new": ("chainbuild types new my-dev --from casa-dev/debian-12", "image-types.md"),
     "init": ("chainbuild init --dry-run", "project-file.md"),
     "why": ("chainbuild why 20-openblas", "reuse.md"),
     "images": ("chainbuild images acme/tools", "command.md"),

@@ -49,7 +49,7 @@ Builders = Annotated[
         help="Use this buildx builder, for all platforms or for one (default: the current builder). Can be repeated.",
     ),
 ]
-Registry = Annotated[str | None, _registry(" (default: a temporary one on localhost:5000).")]
+Registry = Annotated[str | None, _registry(" (default: the managed registry on localhost:5000).")]
 SharedRegistry = Annotated[str | None, _registry(", shared by all jobs. Required.")]
 Port = Annotated[
     int | None,
@@ -223,7 +223,7 @@ KeepGoing = Annotated[
     bool, typer.Option("--keep-going", "-k", help="After a failure, finish every step that does not depend on it.")
 ]
 Deadline = Annotated[
-    str | None, _deadline("Do not start steps that would not finish within this time; the next run continues.")
+    str | None, _deadline("Do not start steps whose last build took longer than the time left; the next run continues.")
 ]
 JobDeadline = Annotated[str | None, _deadline("Deadline of each job (default: below the vendor's limit).")]
 KeepGoingOrNot = Annotated[

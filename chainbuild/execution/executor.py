@@ -285,7 +285,7 @@ class Executor:
         )
         # Write the record just before the tag: a run killed in between only repeats the build or the tag.
         if change := self._input_change(step, components):
-            text = f"{step.id}: its inputs {change}, so its result is not kept for reuse"
+            text = f"{step.id}: its inputs {change}, so the result will not be reused"
             self._emit(events.Message(level="warning", text=text))
         else:
             tools.records.write(step.repository, record)

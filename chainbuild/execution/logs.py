@@ -115,7 +115,7 @@ class LogFiles:
                 if (more := event.total - len(event.warnings)) > 0:
                     self._note(log, event.at, f"==== {more} more warnings")
             case events.Verdict():
-                result = "passed" if event.passed else "NOT PASSED"
+                result = "passed" if event.passed else "FAILED"
                 log = self._open(event.step, event.at)
                 self._note(log, event.at, f"==== {event.proof} {result}: {event.summary}")
                 for finding in event.findings:

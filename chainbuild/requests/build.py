@@ -113,7 +113,7 @@ def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOpt
         collector.add(f"--from {first} comes after --until {last}", "Give a --from that is not after --until.")
     first = first_step(options)
     if (first is not None or last is not None) and "," in (options.option or ""):
-        collector.add("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
+        collector.add("--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option.")
     return execution_options(options, collector, first=first)
 
 
@@ -207,7 +207,7 @@ def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
         collector.add(
-            f"OPTION: duplicate option {name!r}", "Give each option once; each is built on the one before it."
+            f"OPTION: duplicate option {name!r}", "List each option once."
         )
     for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
         collector.add(

@@ -141,7 +141,7 @@ def _check_places(options: CiOptions, collector: ProblemCollector) -> None:
         )
     elif _is_local(options.registry):
         collector.add(
-            f"--registry {options.registry} is on this machine", "Give a registry that CI machines can reach."
+            f"--registry {options.registry} is on this machine", "Use a registry that CI machines can reach."
         )
     for what, text in (("BASE", options.base), ("PRODUCTION", options.production)):
         try:

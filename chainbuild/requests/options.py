@@ -45,7 +45,7 @@ class SessionOptions(Struct, frozen=True, kw_only=True):
     no_cache: bool = False
 
     def of_project(self) -> Self:
-        """Return the options with the registry, port and builders of the project that the folder is in, where not given.
+        """Return the options with the registry, port and builders of the project around the folder, unless they are given.
 
         Inside a project, the folder becomes the project's. Errors: `WrongUseError` with every problem of these settings.
         """

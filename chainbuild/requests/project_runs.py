@@ -113,7 +113,7 @@ class _Merger:
         options, given, add = self.options, self.given, self.collector.add
         part = any(number is not None for number in (options.first, options.only, options.until))
         if part and (self.project.layers or "," in (options.option or "") or not options.option):
-            add("--from, --only and --until need a single OPTION", "Give one option: step numbers belong to it.")
+            add("--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option.")
         if options.only is not None and (options.first is not None or options.until is not None):
             add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
         if not options.option:

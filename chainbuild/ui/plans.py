@@ -115,7 +115,7 @@ def _total(rows: Sequence[PlanRow]) -> list[Line]:
     if longest:
         parts.append(f"expected {'at least' if unknown else 'about'} {duration(longest)}")
     if len(per_platform) > 1:
-        parts.append(f"{duration(sum(per_platform.values()))} of work, platforms in parallel")
+        parts.append(f"{duration(sum(per_platform.values()))} in total, platforms in parallel")
     if unknown:
-        parts.append(f"no timing yet for {plural(unknown, 'step')}")
+        parts.append(f"no known duration for {plural(unknown, 'step')}")
     return [*lines, (Span(", ".join(parts)),)] if parts else lines

@@ -23,10 +23,10 @@ def show_plan(plan: ReleasePlan, left: Sequence[Problem], out: Terminal) -> None
         lines += ["", *_image_lines(image)]
     lines.append("")
     if left:
-        lines.append((Span(f"{plural(len(left), 'open decision')} before the plan can be applied:", "warn"),))
+        lines.append((Span(f"{plural(len(left), 'open decision')}; the plan cannot be applied yet:", "warn"),))
         lines += [f"  {problem.where}: {escaped(problem.message)}" for problem in left]
     else:
-        lines.append((Span("all decisions are made", "good"),))
+        lines.append((Span("no open decisions", "good"),))
     out.write(lines)
 
 
@@ -79,13 +79,13 @@ def show_moves(moves: Sequence[Move], out: Terminal, *, only_planned: bool = Fal
             Span(str(move.name)),
             Span(move.before.short if move.before else "nothing"),
             Span(move.after.short),
-            Span("already there" if move.done else state, "dim" if move.done else "good"),
+            Span("already up to date" if move.done else state, "dim" if move.done else "good"),
         )
         for move in moves
     ]
     left = sum(not move.done for move in moves)
     if only_planned:
-        summary = f"{plural(left, 'tag')} to move; nothing was moved" if left else "Nothing to move."
+        summary = f"{plural(left, 'tag')} would move" if left else "Nothing to move."
     else:
         summary = f"{plural(left, 'tag')} moved" if left else "Nothing to move."
     out.write([*table(columns, rows, out.width), summary])

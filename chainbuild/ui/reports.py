@@ -39,7 +39,7 @@ def show(explanations: Sequence[Explanation], out: Terminal) -> None:
         if decision.components:
             lines.append(f"  key now: {decision.components.key}")
         if not explanation.differences and not decision.cached_record:
-            lines.append("  no difference in the step itself")
+            lines.append("  the step itself has not changed")
         lines += [f"  {escaped(text)}" for text in explanation.differences]
         lines += [f"    {escaped(text)}" for text in explanation.diff]
     out.write(lines)

@@ -399,7 +399,7 @@ def test_files_that_change_during_the_build_are_not_recorded(world: World) -> No
     assert outcome.succeeded
     assert world.records.read(at("x"), outcome.results[VENV].record.key) is None
     warnings = [event.text for event in world.events if isinstance(event, Message) and event.level == "warning"]
-    assert warnings == [f"{VENV}: its inputs changed while it was built, so its result is not kept for reuse"]
+    assert warnings == [f"{VENV}: its inputs changed while it was built, so the result will not be reused"]
     world.begin_again()
     world.driver.during = lambda _: None
     world.run()

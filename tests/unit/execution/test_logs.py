@@ -53,7 +53,7 @@ def test_step_log_has_every_line_complete(tmp_path: Path):
      2.250  lines
      1.500  ---- RUN make
      1.500  a broken byte \\udcff
-     3.000  ==== libraries NOT PASSED: 1 of 9
+     3.000  ==== libraries FAILED: 1 of 9
      3.000  libx
      4.000  ==== failed after 4.0s: exit code 2
 """

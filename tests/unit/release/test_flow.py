@@ -193,7 +193,7 @@ def test_apply_dry_run_reports_problems_and_moves_no_tags(release: Releasing) ->
     assert "no decision yet" in release("apply", "--dry-run", code=2)
     release.decide()
     told = release("apply", "--dry-run")
-    assert "2 tags to move; nothing was moved" in told
+    assert "2 tags would move" in told
     assert not release.world.fake.host("ghcr.io").manifests
     assert not (release.world.root / ".chainbuild" / "releases").exists()
 
@@ -342,7 +342,7 @@ def test_apply_stopped_between_tags_is_resumed_with_message(release: Releasing, 
     go_on(release)
     # A newer build in the chain registry is ignored, because half of the release is published.
     release.build("two")
-    assert "1 tag to move" in release("apply", "--dry-run")
+    assert "1 tag would move" in release("apply", "--dry-run")
     told = release("apply")
     assert re.search(r"resuming the run that stopped at .*: 1 of 2 names had moved", told)
     assert release.released("latest") == release.released("1")
@@ -426,7 +426,7 @@ def second_release(release: Releasing) -> str:
 def test_rollback_restores_moved_tags_and_keeps_new_tags(release: Releasing) -> None:
     first = second_release(release)
     second = release.released("2")
-    assert "1 tag to move; nothing was moved" in release("rollback", "--dry-run")
+    assert "1 tag would move" in release("rollback", "--dry-run")
     told = release("rollback")
     assert f"left unchanged, because they did not exist before this plan: {PUBLIC}:2" in told
     assert (release.released("latest"), release.released("2")) == (first, second)

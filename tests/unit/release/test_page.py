@@ -124,7 +124,7 @@ def test_show_and_publish_commands_write_the_page(
     told = capsys.readouterr().out
     assert "release 2026.11" in told
     assert "→ ghcr.io/acme/tools:latest, new" in told
-    assert "all decisions are made" in told
+    assert "no open decisions" in told
     assert run(["release", "show", "--html", "page.html"]) == 0
     assert "ghcr.io/acme/tools:latest" in Path("page.html").read_text()
     assert run(["release", "publish", "-o", "public"]) == 0

@@ -55,7 +55,7 @@ aarch64/stock
   minimize      minimize           its parent is built
 
 reuse 1, build 2, minimize 1
-expected at least 40m00s, 44m07s of work, platforms in parallel, no timing yet for 1 step
+expected at least 40m00s, 44m07s in total, platforms in parallel, no known duration for 1 step
 """
     )
 
