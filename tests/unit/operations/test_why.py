@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.pipeline import ExecutionOptions
-from chainbuild.execution.session import Session, Settings
 from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
 from chainbuild.requests.build import BuildRequest, RunOptions
 from chainbuild.requests.last_run import load_last_run, save_last_run
 from chainbuild.ui.reports import show
 from chainbuild.ui.terminal import Terminal
-from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
+from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 BASE, BLAS, VENV = "amd64/stock/10-base", "amd64/stock/20-blas", "amd64/stock/30-venv"
 
@@ -33,16 +31,9 @@ def world(tmp_path: Path) -> World:
 
 
 def why(world: World, step: str, options: Sequence[str] = ("stock",)) -> Explanation:
-    graph, settings = world.graph(options=options), Settings(root=world.root)
-    session = Session(
-        settings=settings,
-        registries=world.registries,
-        records=world.records,
-        local=FakeStore(),
-        emit=world.events.append,
-        driver=BuildxDriver(),
-    )
-    return explain(BuildRequest(graph=graph, settings=settings, options=ExecutionOptions()), session, graph.by_id[step])
+    graph = world.graph(options=options)
+    request = BuildRequest(graph=graph, settings=world.settings, options=ExecutionOptions())
+    return explain(request, world.opened(), graph.by_id[step])
 
 
 def shown(explanation: Explanation) -> str:
