@@ -16,8 +16,8 @@ from chainbuild.execution.backends import use_backends
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.operations.trace import Subject, subject_of_image, subjects_of_options
 from chainbuild.references import ImageReference
+from tests.support.traces import missing, row
 from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, TRACE, World
-from tests.unit.proof.trace.test_proof import missing, row
 
 PRODUCTION = "amd64/stock/production"
 WORDS = ["amd64", REPOSITORY, "v1"]

@@ -19,8 +19,8 @@ from chainbuild.requests.build import RunOptions
 from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.layer import LayerRun
 from chainbuild.requests.project_runs import Typed, merged_words, read_run
+from tests.support.graphs import shown
 from tests.support.world import THREE_STEPS
-from tests.unit.layouts.test_layers import shown
 
 HERE = Platform.of_this_machine().name
 RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
