@@ -22,6 +22,7 @@ from chainbuild.execution.services import Driver
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import HandOver
+from chainbuild.limits import Pace
 from chainbuild.records.index import SeenRecords
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.auth import Credentials, Lookup
@@ -78,6 +79,8 @@ class Backends(Struct, frozen=True, kw_only=True):
 
     transport: Callable[[str], Transport] | None = None
     """Returns the transport of a registry's host; None: the network."""
+    pace: Pace | None = None
+    """How long registries may take, and when requests are repeated; None: `limits.PACE`."""
     credentials: Lookup | None = None
     """Returns the login for a host; None: the managed registry's or the Docker configuration's."""
     managed: Callable[[], ChainService] | None = None

@@ -137,7 +137,12 @@ def open_session(
     def notice(text: str) -> None:
         emit(Message(level="warning", text=text))
 
-    with lease, Registries(transport=backends.transport, credentials=credentials, notice=notice) as registries:
+    with (
+        lease,
+        Registries(
+            transport=backends.transport, credentials=credentials, pace=backends.pace, notice=notice
+        ) as registries,
+    ):
         if managed is not None and building:
             _take_over(settings.root, managed, emit)
         keyring = keyring_of(settings, backends.environ)

@@ -70,6 +70,8 @@ class FakeDriver:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Additional config of the images of steps, by step id."""
     stopped: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the builds are asked to stop."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -127,6 +129,7 @@ class FakeDriver:
 
     def stop(self) -> None:
         self.stopped += 1
+        self.stopping.set()
 
     def command(self, spec: BuildSpec) -> tuple[str, ...]:
         return BuildxDriver().command(spec)

@@ -11,17 +11,19 @@ functions, and so is everything that they call. A command uses these backends wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from chainbuild import limits
 from chainbuild.context.remote import RemoteContent
 from chainbuild.events import Emit, Event, ImageResult, Message, RunFinished, StepReused, StepSkipped
 from chainbuild.execution.backends import Backends
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import ExecutionOptions, PlannedRun, build_run, plan_run
 from chainbuild.execution.session import Session, Settings, open_session
+from chainbuild.limits import Pace
 from chainbuild.model import Graph, StepId
 from chainbuild.records.index import SeenRecords
 from chainbuild.records.store import RecordStore
@@ -32,12 +34,14 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import Transport
 from chainbuild.trust.keyring import SIGNING_KEY, TRUSTED_KEYS, KeyRing
 from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
 from tests.support.fake_registry import FakeHost, FakeRegistry
 from tests.support.keys import signing_key
 from tests.support.world.builder import FakeDriver
 from tests.support.world.store import FakeStore
 from tests.support.world.trees import AMD64, ARM64, CHAIN
 
+E = TypeVar("E", bound=Event)
 Around = Callable[[Session], None]
 
 
@@ -70,7 +74,7 @@ class Surroundings:
         self.fake = FakeRegistry()
         self.fake.host(CHAIN)
         self.transport: Callable[[str], Transport] = self.fake.transport
-        self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
+        self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None, pace=_no_waits())
         """For looking: every session has its own connections."""
         self.driver = FakeDriver(self.registries, self.fake)
         self.store = FakeStore()
@@ -84,6 +88,10 @@ class Surroundings:
         self.sign_as(1)
         self.checked: list[frozenset[Platform]] = []
         """The platforms that each run checked builders for."""
+        self.driver_settings: list[tuple[dict[str, str], bool]] = []
+        """`--builder` and `--no-cache` of every session."""
+        self.notes: dict[str, str] = {}
+        """The notes about the tree in its records."""
         self.handed_over: list[str] = []
         """The names of local images that were copied into the chain registry."""
         self._stack = ExitStack()
@@ -133,19 +141,24 @@ class Surroundings:
         """The backends of a session now."""
         return Backends(
             transport=self.transport,
+            pace=_no_waits(),
             managed=lambda: self.service,
             credentials=lambda host: None,
-            driver=lambda builders, no_cache: self.driver,
+            driver=self._driver,
             check_builders=lambda driver, platforms: self.checked.append(frozenset(platforms)),
             hand_over=self._hand_over,
             local=self.store,
             remotes=self.remotes.fresh(),
-            tree_notes=lambda root: {},
+            tree_notes=lambda root: self.notes,
             seen=lambda chain: self.seen,
             environ=self.environ,
             build_platform=lambda: AMD64,
             clock=lambda: self.now,
         )
+
+    def _driver(self, builders: Mapping[str, str], no_cache: bool) -> FakeDriver:
+        self.driver_settings.append((dict(builders), no_cache))
+        return self.driver
 
     def _hand_over(self, name: str, platform: Platform, destination: str) -> None:
         """Copy a local image to the chain registry, as the engine's builder does."""
@@ -200,7 +213,7 @@ class Surroundings:
 
     # What happened ----------------------------------------------------------------------------------------------------
 
-    def emitted(self, kind: type[Event]) -> list[Any]:
+    def emitted(self, kind: type[E]) -> list[E]:
         """Return the events of a type, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -228,6 +241,11 @@ class Surroundings:
     def resolved(self, name: str, platform: Platform = AMD64) -> Any:
         """Return an image of the chain registry."""
         return resolve(self.registries, ImageReference.parse(f"{CHAIN}/{name}"), platform)
+
+
+def _no_waits() -> Pace:
+    """Return the usual pace, with as many tries and no time between them."""
+    return replace(limits.PACE, waits=(0.0,) * len(limits.PACE.waits))
 
 
 def without_platform(steps: Iterable[str]) -> list[str]:
