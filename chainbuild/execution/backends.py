@@ -16,25 +16,30 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, field
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.events import Emit
-from chainbuild.execution.services import Driver
 from chainbuild.images.local_store import LocalStore
-from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import HandOver
-from chainbuild.limits import Pace
 from chainbuild.records.index import SeenRecords
 from chainbuild.references import ChainRegistry, Platform
-from chainbuild.registry.auth import Credentials, Lookup
-from chainbuild.registry.transport import Transport
 
 if TYPE_CHECKING:
+    # Looking commands open sessions, too, and do not import what only builds need.
+    from chainbuild.builder.build_spec import BuildResult, BuildSpec
     from chainbuild.builder.builders import BuilderInfo
     from chainbuild.context.remote import RemoteContent
+    from chainbuild.events import Emit
+    from chainbuild.limits import Pace
+    from chainbuild.registry.auth import Credentials, Lookup
+    from chainbuild.registry.transport import Transport
 
 
-class SessionDriver(Driver, Protocol):
+class SessionDriver(Protocol):
     """The build driver of a session; implemented by `buildx.BuildxDriver`."""
+
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        """Build, and push or export the result."""
+
+    def stop(self) -> None:
+        """Ask the running builds to stop."""
 
     def command(self, spec: BuildSpec) -> tuple[str, ...]:
         """Return the command line of a build."""
@@ -74,6 +79,12 @@ def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
     hand_over(local_name, platform, destination)
 
 
+def _tree_notes(root: Path) -> Mapping[str, str]:
+    from chainbuild.images.provenance import tree_notes
+
+    return tree_notes(root)
+
+
 class Backends(Struct, frozen=True, kw_only=True):
     """The backends of a session. The defaults are those of the command."""
 
@@ -93,7 +104,7 @@ class Backends(Struct, frozen=True, kw_only=True):
     local: LocalStore = field(default_factory=LocalStore)
     remotes: RemoteContent | None = None
     """Queries the addresses that Dockerfiles fetch from; None: the network."""
-    tree_notes: Callable[[Path], Mapping[str, str]] = tree_notes
+    tree_notes: Callable[[Path], Mapping[str, str]] = _tree_notes
     """Returns the notes about a tree for its records."""
     seen: Callable[[ChainRegistry], SeenRecords] = SeenRecords.of
     """Returns this machine's memory of the records of a chain registry."""

@@ -141,7 +141,7 @@ def test_base_that_moved_rebuilds_and_names_its_digests(built: World) -> None:
     assert built.driver.built == ALL
 
 
-def test_registry_that_breaks_while_publishing_fails_the_run_and_next_run_publishes(world: World) -> None:
+def test_run_after_a_failed_publication_publishes_without_builds(world: World) -> None:
     def refuse(request: HttpRequest) -> bool:
         return request.method == "PUT" and request.url.endswith("/manifests/v1-stock")
 
