@@ -84,7 +84,8 @@ class Surroundings:
         self.remotes = RemoteContent(run_git=lambda *_: (1, "", "unit tests ask nobody"))
         self.seen = SeenRecords(None)
         """What the user's machine remembers of records: nothing, unless it gets a file."""
-        self.environ: dict[str, str] = {}
+        self.key_variables: dict[str, str] = {}
+        """The environment variables with the user's keys, and CI."""
         self.sign_as(1)
         self.checked: list[frozenset[Platform]] = []
         """The platforms that each run checked builders for."""
@@ -106,12 +107,14 @@ class Surroundings:
     @property
     def records(self) -> RecordStore:
         """The records of the chain registry as the user sees them."""
-        return RecordStore(self.registries, KeyRing(shared=True, environ=self.environ), ChainRegistry(CHAIN), self.seen)
+        return RecordStore(
+            self.registries, KeyRing(shared=True, environ=self.key_variables), ChainRegistry(CHAIN), self.seen
+        )
 
     def sign_as(self, number: int, *, trusts: tuple[PublicKey, ...] = ()) -> None:
         """Make the user one who signs with the key of that number (see `keys.signing_key`), and trusts others besides."""
         keys = " ".join(map(str, trusts))
-        self.environ = {SIGNING_KEY: signing_key(number).secret_text, TRUSTED_KEYS: keys}
+        self.key_variables = {SIGNING_KEY: signing_key(number).secret_text, TRUSTED_KEYS: keys}
 
     def drop_indexes(self) -> None:
         """Delete the indexes of records, so that every record is read itself."""
@@ -151,7 +154,7 @@ class Surroundings:
             remotes=self.remotes.fresh(),
             tree_notes=lambda root: self.notes,
             seen=lambda chain: self.seen,
-            environ=self.environ,
+            environ=self.key_variables,
             build_platform=lambda: AMD64,
             clock=lambda: self.now,
         )

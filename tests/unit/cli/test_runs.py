@@ -369,6 +369,6 @@ def test_plan_command_shows_what_build_then_does(
 
 
 def test_plan_command_needs_no_signing_key_and_no_builder(world: World, build: Command) -> None:
-    world.environ = {}
+    world.key_variables = {}
     assert build(name="plan") == ExitCode.DONE
     assert world.checked == []

@@ -235,7 +235,7 @@ def test_older_record_put_back_is_noticed(world: World, tmp_path: Path) -> None:
 
 def test_new_key_in_a_ci_job_is_a_warning(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    world.environ = {"CI": "true"}
+    world.key_variables = {"CI": "true"}
     assert world.run().succeeded
     assert [text for text in world.warnings if f"set the CI secret {SIGNING_KEY}" in text]
     world.begin_again()
