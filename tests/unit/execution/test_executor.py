@@ -584,8 +584,9 @@ def cut_after(world: World, writes: int) -> Callable[[], int]:
 
 
 def test_run_interrupted_at_any_write_is_completed_by_the_next(tmp_path: Path) -> None:
+    tree = {"stock/10-Dockerfile-base": STEP, **STAGES}
     whole = World(tmp_path / "whole")
-    whole.write(THREE_STEPS)
+    whole.write(tree)
     count = cut_after(whole, 1_000_000)
     whole.run()
     total = count()
@@ -593,7 +594,7 @@ def test_run_interrupted_at_any_write_is_completed_by_the_next(tmp_path: Path) -
     assert total > 30
     for writes in range(total):
         world = World(tmp_path / f"cut-{writes}")
-        world.write(THREE_STEPS)
+        world.write(tree)
         send = world.fake.send
         cut_after(world, writes)
         with pytest.raises(PowerCutError):
@@ -603,7 +604,7 @@ def test_run_interrupted_at_any_write_is_completed_by_the_next(tmp_path: Path) -
         world.begin_again()
         assert world.run().succeeded
         assert world.identities() == wanted
-        assert len(set(world.driver.built)) <= len(ALL) - done, "recorded steps are not rebuilt"
+        assert len(set(world.driver.built)) <= 3 - done, "recorded steps are not rebuilt"
         assert not world.plan().builds
 
 

@@ -88,7 +88,7 @@ def edit(world: World, kind: str, choice: int) -> None:
     st.booleans(),
     st.lists(st.tuples(st.sampled_from(EDITS), st.integers(2, 9)), max_size=3),
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_build_does_what_the_plan_says_and_a_second_plan_reuses_all(
     files: dict[str, str], platforms: tuple[object, ...], has_history: bool, edits: list[tuple[str, int]]
 ) -> None:
