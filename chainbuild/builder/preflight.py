@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
-from chainbuild.builder.buildx import BuildxDriver
+from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.failures import emulation_hint
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
 from chainbuild.host.docker import no_docker_command
@@ -19,7 +19,14 @@ BUILDX_NEEDED: Final = (0, 13)
 """The first buildx with `--progress=rawjson`."""
 
 
-def check_builders(driver: BuildxDriver, platforms: Iterable[Platform]) -> None:
+class BuilderFinder(Protocol):
+    """Finds the builders of this machine; implemented by `buildx.BuildxDriver`."""
+
+    def inspect(self, platform: Platform) -> BuilderInfo:
+        """Return the builder for a platform. Errors: `NotReadyError`."""
+
+
+def check_builders(driver: BuilderFinder, platforms: Iterable[Platform]) -> None:
     """Check the requirements for building for these platforms, and report everything missing at once.
 
     Errors: `NotReadyError`.
@@ -49,7 +56,7 @@ def buildx_problem() -> str:
     return ""
 
 
-def _check_builder(driver: BuildxDriver, platform: Platform) -> str:
+def _check_builder(driver: BuilderFinder, platform: Platform) -> str:
     try:
         builder = driver.inspect(platform)
     except ChainbuildError as error:

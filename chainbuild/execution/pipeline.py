@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -12,7 +11,6 @@ from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
-from chainbuild.builder.preflight import check_builders
 from chainbuild.execution.executor import Executor
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
@@ -20,7 +18,6 @@ from chainbuild.execution.post_build import StageFinisher, proofs_stand
 from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.session import Session
-from chainbuild.images.provenance import tree_notes
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
@@ -43,7 +40,6 @@ from chainbuild.planning.trigger_images import with_trigger_images
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
-from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
@@ -63,7 +59,8 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
 def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
     """Resolve the external images of the graph, and decide for every step."""
     finder = session.finder()
-    build_platform = Platform.of_this_machine()
+    backends = session.backends
+    build_platform = backends.build_platform()
     found = dict(find_all(finder, graph.external_images))
     # The images' inherited stage settings and ONBUILD triggers are known only after they are resolved.
     asked = AskedReader(session.records, found, lambda text: session.emit(events.Message(level="warning", text=text)))
@@ -74,11 +71,12 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
     planner = Planner(
         session.records,
-        InputReader(build_platform),
+        InputReader(build_platform, remotes=backends.remotes),
         lambda step: _external_facts(step, found),
         renewal=options.renewal,
         pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,
         tolerance=options.tolerance,
+        clock=backends.clock,
         index=index,
         passed=proofs_stand,
     )
@@ -143,19 +141,24 @@ def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
         return
     # Creates the signing key if there is none.
     _ = session.records.keyring.signing_key
-    if session.records.keyring.made_key and session.settings.registry and os.environ.get("CI"):
+    if session.records.keyring.made_key and session.settings.registry and session.backends.environ.get("CI"):
         text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
         session.emit(events.Message(level="warning", text=text))
-    check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+    session.backends.check_builders(session.driver, {decision.step.platform for decision in plan.builds})
 
 
 def execute(
     planned: PlannedRun, session: Session, options: ExecutionOptions, log_path: Callable[[StepId], Path | None]
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
-    graph = planned.plan.graph
+    graph, backends = planned.plan.graph, session.backends
     notes = AskedNotes(
-        graph, session.registries, session.records.keyring, planned.index, notice=session.registries.notice
+        graph,
+        session.registries,
+        session.records.keyring,
+        planned.index,
+        notice=session.registries.notice,
+        clock=backends.clock,
     )
     tools = ExecutionServices(
         driver=session.driver,
@@ -163,12 +166,17 @@ def execute(
         records=session.records,
         planner=planned.planner,
         finisher=StageFinisher(
-            session.registries, session.driver, session.emit, contexts=partial(pinned_contexts, session.finder())
+            session.registries,
+            session.driver,
+            session.emit,
+            clock=backends.clock,
+            contexts=partial(pinned_contexts, session.finder()),
         ),
         found=planned.found,
         emit=session.emit,
         log_path=log_path,
-        notes=lru_cache(maxsize=1)(lambda: tree_notes(session.settings.root)),
+        notes=lru_cache(maxsize=1)(lambda: backends.tree_notes(session.settings.root)),
+        clock=backends.clock,
         before_name=notes.note,
     )
     outcome = Executor(planned.plan, tools, options).run()

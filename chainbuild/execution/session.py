@@ -9,27 +9,24 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct, field
 
 from chainbuild.errors import WrongUseError
 from chainbuild.events import Emit, Message
+from chainbuild.execution.backends import Backends, ChainService, SessionDriver, current_backends
 from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.local_registry.service import ManagedRegistry, default_data_folder
 from chainbuild.project.registry_data import registry_data_of_tree
-from chainbuild.records.index import SeenRecords
 from chainbuild.records.store import RecordStore
-from chainbuild.references import ChainRegistry, Platform
+from chainbuild.references import ChainRegistry
 from chainbuild.registry.auth import from_docker_config
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.keys import PublicKey
-
-if TYPE_CHECKING:
-    from chainbuild.builder.buildx import BuildxDriver
 
 COMPOSE_FILE: Final = "docker-compose-registry.yml"
 DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
@@ -91,9 +88,9 @@ def differing_compose_file(root: Path) -> Path | None:
         return None
 
 
-def keyring_of(settings: Settings) -> KeyRing:
-    """Return the trusted keys for the registry of the settings."""
-    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys)
+def keyring_of(settings: Settings, environ: Mapping[str, str] | None = None) -> KeyRing:
+    """Return the trusted keys for the registry of the settings. `environ` defaults to the process's environment."""
+    return KeyRing(shared=settings.registry is not None, project=settings.trusted_keys, environ=environ)
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -104,7 +101,8 @@ class Session(Struct, frozen=True, kw_only=True):
     records: RecordStore
     local: LocalStore
     emit: Emit
-    driver: BuildxDriver
+    driver: SessionDriver
+    backends: Backends = field(default_factory=current_backends)
 
     @property
     def chain(self) -> ChainRegistry:
@@ -113,48 +111,53 @@ class Session(Struct, frozen=True, kw_only=True):
 
     def finder(self) -> ImageResolver:
         """Return a resolver for images that the run does not build."""
-        return ImageResolver(self.records, self.local, self.emit, hand_over=_hand_over)
-
-
-def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
-    from chainbuild.builder.buildx import hand_over
-
-    hand_over(local_name, platform, destination)
+        return ImageResolver(self.records, self.local, self.emit, hand_over=self.backends.hand_over)
 
 
 @contextmanager
-def open_session(settings: Settings, emit: Emit, *, building: bool = False) -> Iterator[Session]:
+def open_session(
+    settings: Settings, emit: Emit, *, building: bool = False, backends: Backends | None = None
+) -> Iterator[Session]:
     """Keep the chain registry running for the duration of the `with` block.
 
-    If `building`, import the registry data that earlier versions kept in the tree.
+    If `building`, import the registry data that earlier versions kept in the tree. `backends` defaults to
+    `current_backends()`.
 
     Errors: `NotReadyError` if the managed registry cannot start; `BusyError` if another user's run has its port.
     """
-    from chainbuild.builder.buildx import BuildxDriver
-
-    managed = None if settings.registry else managed_registry(settings)
+    backends = backends or current_backends()
+    managed: ChainService | None = None
+    if settings.registry is None:
+        managed = backends.managed() if backends.managed else managed_registry(settings)
     if managed is not None and building:
         _prepare_for_building(settings.root, emit)
     lease = managed.lease(emit) if managed is not None else nullcontext()
-    credentials = managed.credentials if managed is not None else from_docker_config
+    credentials = backends.credentials or (managed.credentials if managed is not None else from_docker_config)
 
     def notice(text: str) -> None:
         emit(Message(level="warning", text=text))
 
-    with lease, Registries(credentials=credentials, notice=notice) as registries:
+    with (
+        lease,
+        Registries(
+            transport=backends.transport, credentials=credentials, pace=backends.pace, notice=notice
+        ) as registries,
+    ):
         if managed is not None and building:
             _take_over(settings.root, managed, emit)
+        keyring = keyring_of(settings, backends.environ)
         yield Session(
             settings=settings,
             registries=registries,
-            records=RecordStore(registries, keyring_of(settings), settings.chain, SeenRecords.of(settings.chain)),
-            local=LocalStore(),
+            records=RecordStore(registries, keyring, settings.chain, backends.seen(settings.chain)),
+            local=backends.local,
             emit=emit,
-            driver=BuildxDriver(builders=settings.builders, no_cache=settings.no_cache),
+            driver=backends.driver(settings.builders, settings.no_cache),
+            backends=backends,
         )
 
 
-def _take_over(root: Path, managed: ManagedRegistry, emit: Emit) -> None:
+def _take_over(root: Path, managed: ChainService, emit: Emit) -> None:
     # Check first: most trees have no such folder, and the import below is slow.
     if managed.is_own and (root / "registry" / "docker").is_dir():
         from chainbuild.local_registry.tree_data import take_over

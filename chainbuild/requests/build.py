@@ -113,7 +113,9 @@ def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOpt
         collector.add(f"--from {first} comes after --until {last}", "Give a --from that is not after --until.")
     first = first_step(options)
     if (first is not None or last is not None) and "," in (options.option or ""):
-        collector.add("--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option.")
+        collector.add(
+            "--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option."
+        )
     return execution_options(options, collector, first=first)
 
 
@@ -206,9 +208,7 @@ def options_request(options: RunOptions, settings: Settings, collector: ProblemC
 def _options(text: str, collector: ProblemCollector) -> tuple[str, ...]:
     options = [word.rstrip("/") for word in comma_list("OPTION", text, collector)]
     for name in sorted({name for name in options if options.count(name) > 1}):
-        collector.add(
-            f"OPTION: duplicate option {name!r}", "List each option once."
-        )
+        collector.add(f"OPTION: duplicate option {name!r}", "List each option once.")
     for name in [name for name in dict.fromkeys(options) if not _can_be_a_path(name)]:
         collector.add(
             f"OPTION: {name!r} cannot be the name of a folder", "An option is a folder of numbered Dockerfiles."

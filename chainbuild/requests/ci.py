@@ -140,9 +140,7 @@ def _check_places(options: CiOptions, collector: ProblemCollector) -> None:
             "Jobs exchange images through it. Give a registry, for example --registry ghcr.io/OWNER.",
         )
     elif _is_local(options.registry):
-        collector.add(
-            f"--registry {options.registry} is on this machine", "Use a registry that CI machines can reach."
-        )
+        collector.add(f"--registry {options.registry} is on this machine", "Use a registry that CI machines can reach.")
     for what, text in (("BASE", options.base), ("PRODUCTION", options.production)):
         try:
             host = ImageReference.parse(text).registry

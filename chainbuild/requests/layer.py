@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -117,7 +116,7 @@ def parse_image_name(text: str) -> ImageReference:
 def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
     """Report the resolved base of each layer, and warn if a local image with a similar name is not used."""
     own = {str(names.repo) for _, names in published(graph.chains) if names.repo}
-    names = local_names() + registry_names(session) if any(item.by_default for item in standings) else ()
+    names = local_names(session) + registry_names(session) if any(item.by_default for item in standings) else ()
     for standing in standings:
         base = _resolved(session, standing, graph)
         emit(Message(text=f"base of {standing.layer}: {base} ({standing.how})"))
@@ -162,18 +161,9 @@ def lookalikes(base: ImageReference, names: Iterable[ImageReference]) -> tuple[I
     return tuple(sorted(dict.fromkeys(near), key=lambda name: name.tag_or_latest != base.tag_or_latest))
 
 
-def local_names() -> tuple[ImageReference, ...]:
+def local_names(session: Session) -> tuple[ImageReference, ...]:
     """Return the names in the engine's local image store; none if no engine responds."""
-    try:
-        done = subprocess.run(
-            ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return ()
-    return _parsed(line for line in done.stdout.splitlines() if "<none>" not in line)
+    return _parsed(session.local.names())
 
 
 def registry_names(session: Session) -> tuple[ImageReference, ...]:

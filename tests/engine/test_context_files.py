@@ -17,7 +17,7 @@ from chainbuild.context import ContextTree
 from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import ParentConfig, find_facts, parse
 from chainbuild.references import Platform
-from tests.unit.context.test_context import MISSING, missing_tree
+from tests.support.contexts import MISSING, missing_tree
 
 HERE = Platform.of_this_machine()
 TREE = (

@@ -10,52 +10,43 @@ import pytest
 
 HEAVY = ("python_on_whales", "rich", "yaml")
 
-SESSION = """
-    from contextlib import contextmanager
+WORLD = """
     from pathlib import Path
-    from chainbuild.cli import frame, runner
-    from chainbuild.execution.session import Session
-    from chainbuild.builder.buildx import BuildxDriver
-    from tests.support.world import FakeStore, THREE_STEPS, World
+    from chainbuild.execution.backends import use_backends
+    from tests.support.world import THREE_STEPS, World
 
     world = World(Path.cwd())
     world.write(THREE_STEPS)
     world.run()
-
-    @contextmanager
-    def open_session(settings, emit, **_):
-        yield Session(
-            settings=settings, registries=world.registries, local=FakeStore(), emit=emit, driver=BuildxDriver()
-        )
-
-    frame.open_session = runner.open_session = open_session
+    backends = use_backends(world.backends)
+    backends.__enter__()
 """
 WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
 
 
 @pytest.mark.parametrize(
-    ("before", "arguments"),
+    ("before", "arguments", "code"),
     [
-        ("", ["--help"]),
-        ("", ["--version"]),
-        ("", ["build", "--help"]),
-        ("", ["plan", "amd65", *WORDS[1:]]),
-        (SESSION, ["plan", *WORDS]),
-        (SESSION, ["plan", *WORDS, "--json"]),
-        (SESSION, [*WORDS, "--no-load", "--plain"]),
-        (SESSION, [*WORDS, "--no-load"]),
+        ("", ["--help"], 0),
+        ("", ["--version"], 0),
+        ("", ["build", "--help"], 0),
+        ("", ["plan", "amd65", *WORDS[1:]], 2),
+        (WORLD, ["plan", *WORDS], 0),
+        (WORLD, ["plan", *WORDS, "--json"], 0),
+        (WORLD, [*WORDS, "--no-load", "--plain"], 0),
+        (WORLD, [*WORDS, "--no-load"], 0),
     ],
     ids=["help", "version", "help of build", "wrong use", "plan", "plan as JSON", "run, plain", "run"],
 )
 def test_commands_that_do_not_build_import_no_heavy_module(
-    before: str, arguments: list[str], tmp_path: Path, repository_root: Path
+    before: str, arguments: list[str], code: int, tmp_path: Path, repository_root: Path
 ) -> None:
     program = f"""
     import sys
     sys.path.insert(0, {str(repository_root)!r})
     {before}
     from chainbuild.cli import run
-    run({arguments!r})
+    print("EXIT CODE:", run({arguments!r}))
     print("HEAVY:", [name for name in {HEAVY!r} if name in sys.modules])
     """
     done = subprocess.run(
@@ -66,7 +57,7 @@ def test_commands_that_do_not_build_import_no_heavy_module(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "HEAVY: []"
+    assert done.stdout.splitlines()[-2:] == [f"EXIT CODE: {code}", "HEAVY: []"], done.stderr
 
 
 def _dedented(program: str) -> str:

@@ -143,7 +143,7 @@ def test_killed_apply_is_resumed_and_rollback_restores_tags(releases: Releases) 
     for kept in ("  # fixed\n", "release: two  # ours\n", "greet 1.0 → 1.1", "demo 1.0 → 1.1", "10-greet test: passed"):
         assert kept in text
     releases.decide()
-    assert f"{NAMES + 2} tags to move" in releases.run("apply", "--dry-run").out
+    assert f"{NAMES + 2} tags would move" in releases.run("apply", "--dry-run").out
     process = releases.place.start("release", "apply", "--registry", releases.place.host)
     folder = releases.place.root / ".chainbuild" / "releases"
     limit = time.monotonic() + PATIENCE

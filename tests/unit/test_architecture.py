@@ -110,3 +110,16 @@ def test_architecture_page_shows_current_tree() -> None:
     page = runpy.run_path(str(docs / "architecture_tree.py"))["page"]()
     assert page == (docs / "architecture.md").read_text(encoding="utf-8"), "run: python docs/architecture_tree.py"
     assert all(part in page for level in LEVELS for part in level)
+
+
+def test_tests_import_nothing_from_other_test_modules() -> None:
+    tests = ROOT.parent / "tests"
+    wrong = [
+        f"{path.relative_to(tests)} imports {node.module}"
+        for path in tests.rglob("*.py")
+        if "cases" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2].startswith("test_")
+        if not (node.module or "").startswith("chainbuild.")
+    ]
+    assert wrong == []

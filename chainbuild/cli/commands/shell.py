@@ -44,7 +44,7 @@ def shell(
     from chainbuild.cli.output import open_quietly
     from chainbuild.cli.settings import settings_from
     from chainbuild.errors import NotReadyError
-    from chainbuild.images.local_store import LocalStore
+    from chainbuild.execution.backends import current_backends
     from chainbuild.operations.shell import Visit, container_command, fetch
     from chainbuild.references import ImageReference, Platform
     from chainbuild.requests.layer import local_names, registry_names
@@ -56,12 +56,12 @@ def shell(
         )
     named = ImageReference.parse(_of_layer(image, root))
     target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    local = None if pull else LocalStore().find(str(named))
+    local = None if pull else current_backends().local.find(str(named))
     name = str(named)
     if local is None or (platform and not local.platform.same_as(target)):
         settings = settings_from(root=root, registry=registry, port=registry_port)
         with open_quietly(settings, json=False) as session:
-            name = fetch(session, named, target, (*local_names(), *registry_names(session)))
+            name = fetch(session, named, target, (*local_names(session), *registry_names(session)))
     visit = Visit(
         folder=Path.cwd(),
         user=os.getuid(),

@@ -21,7 +21,7 @@ from chainbuild.model import Secret
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, THREE_STEPS, World
-from tests.unit.builder.test_progress import ERROR, log, vertex
+from tests.unit.builder.rawjson import ERROR, log, vertex
 
 ORDER = BuildSpec(
     step=StepId.parse("amd64/stock/10-base"),

@@ -144,7 +144,7 @@ def test_name_on_two_platforms_is_two_images_of_the_key(world: World) -> None:
     world.write({"stock/10-Dockerfile-base": f"{text}COPY --from=a x y\nCOPY --from=b x z\n"})
     graph = world.graph((AMD64,))
     step = graph.by_id[StepId.parse("amd64/stock/10-base")]
-    planner = world.planner(graph, world.found(graph))
+    planner = world.planned(graph).planner
     images = planner.images(step, {})
     names = {"fat:1", "fat:1 for linux/arm64", "BASE_IMAGE"}
     assert images.keys() == names
@@ -159,7 +159,7 @@ def test_trigger_of_a_parent_that_reads_an_unknown_image_is_a_problem(world: Wor
     world.write({"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN x\n"})
     graph = world.graph((AMD64,))
     step = graph.by_id[StepId.parse("amd64/stock/10-base")]
-    planner = world.planner(graph, world.found(graph))
+    planner = world.planned(graph).planner
     images = planner.images(step, {})
     images["BASE_IMAGE"] = replace(images["BASE_IMAGE"], on_build=("COPY --from=tools:1 /x /x",))
     with pytest.raises(WrongUseError) as caught:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -13,20 +12,7 @@ from hypothesis import strategies as st
 from chainbuild.builder.progress import TAIL_LINES, Failure, JsonStream, Progress
 from chainbuild.events import Event, LogLine, Message, StepProgress
 from chainbuild.step_id import StepId
-
-RUN = "[2/3] RUN make"
-
-
-def encoded(data: str | bytes) -> str:
-    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
-
-
-def vertex(name: str = RUN, digest: str = "sha256:1", **more: Any) -> dict[str, Any]:
-    return {"vertexes": [{"digest": digest, "name": name, "started": "2026-01-01T00:00:00Z", **more}]}
-
-
-def log(data: str | bytes, digest: str = "sha256:1", stream: int = 1) -> dict[str, Any]:
-    return {"logs": [{"vertex": digest, "stream": stream, "data": encoded(data), "timestamp": "2026-01-01T00:00:00Z"}]}
+from tests.unit.builder.rawjson import ERROR, RUN, encoded, log, vertex
 
 
 def fed(*parts: dict[str, Any] | str, indent: int | None = None) -> tuple[list[Event], Failure]:
@@ -118,7 +104,6 @@ ERROR: failed to solve: process "/bin/sh -c make" did not complete successfully:
    4 |
 --------------------
 """
-ERROR = 'process "/bin/sh -c make" did not complete successfully: exit code: 2'
 
 
 def test_failure_has_the_instruction_its_line_and_its_output() -> None:

@@ -7,7 +7,6 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,26 @@ import pytest
 from typer.main import get_command
 
 import chainbuild
-from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.cli import frame, run
+from chainbuild.cli import run
 from chainbuild.cli import runner as running
 from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.cli.examples import EXAMPLES
 from chainbuild.errors import ExitCode
-from chainbuild.execution.session import Session
-from tests.support.world import THREE_STEPS, FakeStore, World
+from chainbuild.execution.backends import use_backends
+from tests.support.world import THREE_STEPS, World
 
 WORDS = ["amd64", "team/atom", "v1", "fat:1", "stock", "slim:1"]
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
     made.write(THREE_STEPS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what is written about a bug
 
-    @contextmanager
-    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
-        yield Session(
-            settings=settings,
-            registries=made.registries,
-            records=made.records,
-            local=FakeStore(),
-            emit=emit,
-            driver=BuildxDriver(),
-        )
-
-    for module in (frame, running):
-        monkeypatch.setattr(module, "open_session", open_session)
-    return made
+    with use_backends(made.backends):
+        yield made
 
 
 @pytest.mark.parametrize(

@@ -18,22 +18,11 @@ from chainbuild.context.dockerignore import parse_ignore
 from chainbuild.dockerfile import LocalSources, find_facts, parse
 from chainbuild.errors import WrongUseError
 from chainbuild.references import Platform
+from tests.support.contexts import MISSING, make, missing_tree
 
 AMD = Platform.parse("amd64")
 NONE = parse_ignore(b"")
 ALL = LocalSources(patterns=(".",), everything=True)
-
-
-def make(root: Path, *names: str) -> Path:
-    """Write files that contain their path; `a -> b` is a link."""
-    for name in names:
-        path, arrow, target = name.partition(" -> ")
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        if arrow:
-            (root / path).symlink_to(target)
-        else:
-            (root / path).write_text(path)
-    return root
 
 
 def paths(root: Path, *patterns: str, ignore: str = "", parents: bool = False) -> list[str]:
@@ -113,50 +102,6 @@ def test_link_in_folder_counts_with_its_target(tmp_path: Path) -> None:
 def test_folders_above_count_with_parents(tmp_path: Path) -> None:
     make(tmp_path, "d/e/f")
     assert paths(tmp_path, "d/e/f", parents=True) == ["d", "d/e", "d/e/f"]
-
-
-MISSING = (
-    ("a", "", False),
-    ("b", "", True),
-    ("d/e", "", False),
-    ("d/x", "", True),
-    ("d", "d", True),
-    ("d", "d/*", False),
-    ("d", "d\n!d/g", False),
-    ("d/g", "d\n!d/g", False),
-    ("d/e", "d\n!d/g", True),
-    ("a", "a", True),
-    ("empty", "", False),
-    ("empty", "empty", True),
-    ("link", "", False),
-    ("link", "link", True),
-    ("link", "a", True),
-    ("gone", "", True),
-    ("dirlink/g", "", False),
-    ("dirlink/x", "", True),
-    ("dirlink/g", "d/g", True),
-    ("a/x", "", True),
-    ("abs", "", False),
-    ("none*", "", False),
-    ("[b]", "", False),
-    ("*", "", True),
-    ("*", "gone", False),
-    ("lin*", "", False),
-    ("go*", "", True),
-    ("lin*", "a", True),
-    ("d/*", "", False),
-    ("d*/g", "", False),
-    ("g?ne", "gone", False),
-    ("*/gone", "", False),
-)
-"""Sources, ignore files, and whether a builder rejects the COPY because the source is missing."""
-
-
-def missing_tree(root: Path) -> Path:
-    """Create the tree of the cases in `MISSING`."""
-    make(root, "a", "d/e", "d/g", "link -> a", "gone -> nowhere", "dirlink -> d", "abs -> /d/g")
-    (root / "empty").mkdir()
-    return root
 
 
 @pytest.mark.parametrize(("source", "ignore", "missing"), MISSING)

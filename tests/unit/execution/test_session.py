@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.session import Settings, differing_compose_file, managed_registry, registry_data
+from chainbuild.execution.backends import current_backends, use_backends
+from chainbuild.execution.session import Settings, differing_compose_file, managed_registry, open_session, registry_data
 from chainbuild.local_registry.service import shipped_compose_file
+from chainbuild.references import ChainRegistry, Platform
+from chainbuild.values import replace
+from tests.support.world import Surroundings
 
 COMPOSE = "services: {registry: {image: evil, privileged: true, volumes: ['/:/host']}}\n"
 
@@ -88,3 +93,56 @@ def test_compose_file_that_the_user_names_is_used(tree: Path, monkeypatch: pytes
     monkeypatch.setenv("CHAINBUILD_REGISTRY_COMPOSE", str(tree / "none.yml"))
     with pytest.raises(WrongUseError, match="no such file"):
         managed_registry(Settings(root=tree))
+
+
+# Sessions -------------------------------------------------------------------------------------------------------------
+
+
+def test_build_reports_the_compose_file_of_the_tree_that_is_ignored(tree: Path) -> None:
+    (tree / "docker-compose-registry.yml").write_text(COMPOSE, encoding="utf-8")
+    outside = Surroundings(tree)
+    with open_session(Settings(root=tree), outside.events.append, backends=outside.backends):
+        assert outside.messages == [], "only builds start a registry"
+    with open_session(Settings(root=tree), outside.events.append, building=True, backends=outside.backends):
+        assert outside.service.leases == 1
+    (text,) = outside.messages
+    assert text.startswith("docker-compose-registry.yml of this tree is ignored")
+    assert outside.service.leases == 0
+
+
+def test_warning_of_registries_is_emitted_once(tree: Path) -> None:
+    outside = Surroundings(tree)
+    with outside.session() as session:
+        for _ in range(2):
+            session.registries.notice("skipped something")
+    assert outside.warnings == ["skipped something"]
+
+
+def test_session_of_an_unknown_compose_file_starts_nothing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINBUILD_REGISTRY_COMPOSE", str(tree / "none.yml"))
+    outside = Surroundings(tree)
+    backends = replace(outside.backends, managed=None)
+    with (
+        pytest.raises(WrongUseError, match="no such file"),
+        open_session(Settings(root=tree), outside.events.append, backends=backends),
+    ):
+        pass
+    assert outside.fake.log == []
+
+
+def test_backends_apply_within_their_block_only(tree: Path) -> None:
+    outside, other = Surroundings(tree), Surroundings(tree)
+    with use_backends(outside.backends):
+        assert current_backends().local is outside.store
+        with use_backends(other.backends), open_session(outside.settings, outside.events.append) as session:
+            assert session.local is other.store
+        assert current_backends().local is outside.store
+    assert current_backends().transport is None
+
+
+def test_driver_of_the_command_has_the_builders_of_the_settings(tree: Path) -> None:
+    settings = Settings(root=tree, registry=ChainRegistry("localhost:5000"), builders={"": "far"}, no_cache=True)
+    with open_session(settings, lambda _: None) as session:
+        assert isinstance(session.driver, BuildxDriver)
+        assert session.driver.builder_for(Platform.parse("amd64")) == "far"
+        assert session.records.chain == settings.chain

@@ -121,13 +121,13 @@ def test_compat_images_of_files_share_a_build(tmp_path: Path) -> None:
     grove.compat("k", "COPY --link start.sh /opt/\nCMD /opt/start.sh", files={"start.sh": "one"})
     assert grove.run().succeeded
     assert grove.built == ["science/a", "science/b", "science/c", "files/k"]
-    assert len(grove.image("compute-images/rel/b:1.0").layers) == 3
+    assert len(grove.resolved("compute-images/rel/b:1.0").layers) == 3
     (grove.root / "compat/k/start.sh").write_text("two")
     assert grove.builds() == ["files/k", "compat/a-1.0", "compat/b-1.0", "compat/c-1.0"]
     assert grove.actions()["compat/a-1.0"] == "join"
     assert grove.run().succeeded
     assert grove.built == ["files/k"]
-    assert dict(grove.image("compute-images/rel/b:1.0").config.env)["SCISERVER_IMAGE"] == "b:1.0-42-f90dbd6"
+    assert dict(grove.resolved("compute-images/rel/b:1.0").config.env)["SCISERVER_IMAGE"] == "b:1.0-42-f90dbd6"
 
 
 def test_science_image_with_triggers_is_built(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
-from chainbuild.model import BuildArg, Graph, Secret, StepKind, published
+from chainbuild.model import BuildArg, Secret, StepKind, published
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
+from tests.support.graphs import shown
 from tests.support.world import AMD64, ARM64, CHAIN
 
 OS = "FROM cern/slc6-base:latest\nRUN yum install gcc\n"
@@ -57,16 +58,6 @@ def wrong(root: Path, files: Mapping[str, str], *layers: LayerFolder, **changed:
         plain.read(request(root, *layers, **changed))
     assert all(problem.hint for problem in caught.value.problems)
     return [str(problem).replace(str(root), "ROOT") for problem in caught.value.problems]
-
-
-def shown(graph: Graph) -> str:
-    """Return a graph as text; `=>` is a named context, `<-` a build argument."""
-    lines = []
-    for step in graph:
-        args = "".join(f" {arg.name}={arg.value}" for arg in step.args)
-        images = " ".join(f"{one.name}{'=>' if one.as_context else '<-'}{one.source}" for one in step.images)
-        lines.append(f"{step.id} [{step.repository.repository}:{step.tag}] {images}{args}")
-    return "\n".join(lines)
 
 
 # The base of a layer --------------------------------------------------------------------------------------------------

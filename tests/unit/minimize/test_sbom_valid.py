@@ -13,7 +13,7 @@ from chainbuild.minimize.__main__ import main
 from chainbuild.minimize.root import RootFileSystem
 from chainbuild.minimize.sbom import image_sbom
 from tests.support.elf_builder import plant
-from tests.unit.minimize.test_sbom import CHAIN, run
+from tests.unit.minimize.packed import CHAIN, run
 
 NAME = "team/atom@sha256:" + "ab" * 32
 

@@ -6,21 +6,20 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 
 from chainbuild.builder.build_spec import BuildResult, BuildSpec
 from chainbuild.builder.builders import BuilderInfo
-from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError, NotReadyError
 from chainbuild.events import Emit
-from chainbuild.execution.session import Session, Settings
+from chainbuild.execution.session import Settings
 from chainbuild.operations import doctor
 from chainbuild.operations.doctor import Diagnosis, examine_builders, examine_machine
 from chainbuild.references import ChainRegistry, Platform
 from chainbuild.values import replace
-from tests.support.world import AMD64, ARM64, CHAIN, FakeStore, World
+from tests.support.world import AMD64, ARM64, CHAIN, FakeDriver, World
 
 
 class Usage(NamedTuple):
@@ -111,12 +110,12 @@ def test_disk_with_little_space_is_wrong(machine: Callable[..., list[Diagnosis]]
 # Builders -------------------------------------------------------------------------------------------------------------
 
 
-class FakeBuilders:
+class FakeBuilders(FakeDriver):
     """A driver with these builders, whose builds are pushed to the registry in memory."""
 
     def __init__(self, world: World, builder: BuilderInfo | Exception = BUILDER, *, fails: bool = False) -> None:
-        self.world, self.builder, self.fails = world, builder, fails
-        self.texts: list[str] = []
+        super().__init__(world.registries, world.fake)
+        self.builder, self.broken = builder, fails
 
     def inspect(self, platform: Platform) -> BuilderInfo:
         if isinstance(self.builder, Exception):
@@ -125,9 +124,9 @@ class FakeBuilders:
 
     def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
         self.texts.append(spec.dockerfile.read_text())
-        if self.fails:
+        if self.broken:
             raise BuildFailedError("doctor: it failed", hint="mend it")
-        return BuildResult(digest=self.world.fake.add_image(spec.image, spec.platform).digest, seconds=2.0)
+        return BuildResult(digest=self.fake.add_image(spec.image, spec.platform).digest, seconds=2.0)
 
 
 @pytest.fixture
@@ -136,17 +135,8 @@ def world(tmp_path: Path) -> World:
 
 
 def examine(world: World, driver: FakeBuilders, *platforms: Platform, base: str = "debian") -> list[Diagnosis]:
-    settings = Settings(root=world.root, registry=ChainRegistry(CHAIN))
-    session = Session(
-        settings=settings,
-        registries=world.registries,
-        records=world.records,
-        local=FakeStore(),
-        emit=world.events.append,
-        driver=cast("BuildxDriver", driver),
-    )
-    world.fake.host(CHAIN)
-    return list(examine_builders(session, platforms, base=base))
+    world.driver = driver
+    return list(examine_builders(world.opened(), platforms, base=base))
 
 
 def test_doctor_tests_every_builder(world: World) -> None:

@@ -17,8 +17,8 @@ from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.options import RunOptions
 from chainbuild.requests.project_runs import read_run
 from chainbuild.yamlspec.nodes import read_nodes
+from tests.support.graphs import shown
 from tests.support.world import THREE_STEPS, World
-from tests.unit.layouts.test_layers import shown
 
 LAYERS = {
     "slc6-analysisbase/Dockerfile": "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\n",

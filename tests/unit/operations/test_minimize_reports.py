@@ -20,8 +20,8 @@ from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.step_id import StepId
 from tests.support.keys import store_record
+from tests.support.tars import tar
 from tests.support.world import AMD64, CHAIN, REPOSITORY, STAGES, THREE_STEPS, World
-from tests.unit.registry.test_contents import tar
 
 PLACE = ImageReference(CHAIN, REPOSITORY)
 CHAIN_REGISTRY = ChainRegistry(CHAIN)

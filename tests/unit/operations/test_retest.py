@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from chainbuild.cli import frame, run
+from chainbuild.cli import run
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
-from chainbuild.events import Event, RunFinished, RunStarted, StepFailed, StepFinished, Verdict
-from chainbuild.execution.session import Session, Settings
+from chainbuild.events import RunFinished, RunStarted, StepFailed, StepFinished, Verdict
+from chainbuild.execution.backends import use_backends
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.model import Graph
 from chainbuild.operations.retest import Failures, Retest, of_image, of_options, run_retests
@@ -21,7 +19,7 @@ from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
-from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
 BLAS, PRODUCTION = StepId.parse("amd64/stock/20-blas"), StepId.parse("amd64/stock/production")
 TESTS = {"stock/blas-test": "#!/bin/sh\ntrue\n", "stock/production-test": "#!/bin/sh\nproduction\n"}
@@ -36,29 +34,18 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def session_of(world: World, emit: Any = None) -> Session:
-    return Session(
-        settings=Settings(root=world.root),
-        registries=world.registries,
-        records=world.records,
-        local=FakeStore(),
-        emit=emit or world.events.append,
-        driver=world.driver,  # type: ignore[arg-type]
-    )
-
-
 def built(world: World, graph: Graph | None = None) -> None:
     assert world.run(graph).succeeded
     world.begin_again()
 
 
 def again(world: World, graph: Graph | None = None) -> Failures:
-    session = session_of(world)
+    session = world.opened()
     return run_retests(session, of_options(session, graph or world.graph()))
 
 
 def one_image(world: World, name: str, test: Path | None = None, platform: Platform = AMD64) -> Retest:
-    session = session_of(world)
+    session = world.opened()
     finder: ImageResolver = session.finder()
     return of_image(session, finder.find_result(ImageReference.parse(name), platform), platform, test)
 
@@ -199,7 +186,7 @@ def test_image_test_comes_from_its_provenance(world: World, tag: str, step: Step
         assert retrial.record is not None
         assert retrial.record.step == step
     world.driver.fails_tests[step] = BuildFailedError("no")
-    assert list(run_retests(session_of(world), [retrial])) == [step]
+    assert list(run_retests(world.opened(), [retrial])) == [step]
     family = "stock-production-amd64" if step == PRODUCTION else "stock-20-blas-amd64"
     assert newest(world, family).verdicts["test"].startswith("failed")
 
@@ -222,7 +209,7 @@ def test_image_without_provenance_needs_explicit_test(world: World, tmp_path: Pa
     test.write_text("#!/bin/sh\n")
     retrial = one_image(world, f"{CHAIN}/theirs:1", test)
     assert retrial.step.id == StepId.parse(f"amd64/{CHAIN}/theirs:1")
-    assert run_retests(session_of(world), [retrial]) == {}
+    assert run_retests(world.opened(), [retrial]) == {}
     assert world.driver.tested == [retrial.step.id]
 
 
@@ -232,7 +219,7 @@ def test_explicit_test_is_not_recorded(world: World, tmp_path: Path) -> None:
     test.write_text("#!/bin/sh\n")
     retrial = one_image(world, f"{REPOSITORY}:v1-stock-amd64", test)
     world.driver.fails_tests[retrial.step.id] = BuildFailedError("no")
-    assert len(run_retests(session_of(world), [retrial])) == 1
+    assert len(run_retests(world.opened(), [retrial])) == 1
     assert world.fake.counted("PUT") == 0
 
 
@@ -240,20 +227,11 @@ def test_explicit_test_is_not_recorded(world: World, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def command(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.chdir(world.root)
-
-    @contextmanager
-    def open_session(settings: Settings, emit: Any, *, building: bool = False) -> Iterator[Session]:
-        def both(event: Event) -> None:
-            world.events.append(event)
-            emit(event)
-
-        yield replace(session_of(world, both), settings=settings)
-
-    monkeypatch.setattr(frame, "open_session", open_session)
     built(world)
-    return world
+    with use_backends(world.backends):
+        yield world
 
 
 def test_option_with_arguments_is_tested(command: World, capsys: pytest.CaptureFixture[str]) -> None:

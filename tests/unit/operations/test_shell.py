@@ -6,22 +6,18 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chainbuild.cli import output as speaking
 from chainbuild.cli import run
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.execution.session import Session, Settings
-from chainbuild.images import local_store
+from chainbuild.execution.backends import use_backends
 from chainbuild.images.local_store import LocalImage
 from chainbuild.operations.shell import Visit, container_command, fetch, mount_point
-from chainbuild.references import ImageReference, Platform
-from chainbuild.requests import layer as layers
-from tests.support.world import AMD64, ARM64, CHAIN, FakeStore, World
+from chainbuild.references import ImageReference
+from tests.support.world import AMD64, ARM64, CHAIN, World
 
 
 def visit(folder: str = "/home/me/payload", **changed: Any) -> Visit:
@@ -103,17 +99,6 @@ def test_mount_path_may_contain_comma_and_quote() -> None:
 # Source of the image --------------------------------------------------------------------------------------------------
 
 
-class Store(FakeStore):
-    """A local store that records what is loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loaded: list[tuple[str, str, str]] = []
-
-    def load(self, pinned: str, digest: object, platform: Platform, name: str) -> None:
-        self.loaded.append((pinned.partition("@")[0], platform.oci, name))
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
@@ -121,24 +106,12 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def session(world: World, store: Store) -> Session:
-    return Session(
-        settings=Settings(root=world.root),
-        registries=world.registries,
-        records=world.records,
-        local=store,
-        emit=world.events.append,
-        driver=world.driver,  # type: ignore[arg-type]
-    )
-
-
 def test_fetch_loads_image_under_its_name(world: World) -> None:
-    store = Store()
-    assert (
-        fetch(session(world, store), ImageReference.parse("meehan/analysisbase"), AMD64, ())
-        == "meehan/analysisbase:latest"
-    )
-    assert store.loaded == [(f"{CHAIN}/meehan/analysisbase", "linux/amd64", "meehan/analysisbase:latest")]
+    fetched = fetch(world.opened(), ImageReference.parse("meehan/analysisbase"), AMD64, ())
+    assert fetched == "meehan/analysisbase:latest"
+    ((pinned, platform, name),) = world.store.loads
+    assert pinned.startswith(f"{CHAIN}/meehan/analysisbase@sha256:")
+    assert (platform, name) == ("linux/amd64", "meehan/analysisbase:latest")
 
 
 def test_fetch_of_missing_image_suggests_similar_names(world: World) -> None:
@@ -146,16 +119,16 @@ def test_fetch_of_missing_image_suggests_similar_names(world: World) -> None:
         ImageReference.parse(text) for text in ("meehan/analysisbase:latest", "debian:12", "x/analysisbase:2")
     )
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(session(world, Store()), ImageReference.parse("analysisbase"), AMD64, names)
+        fetch(world.opened(), ImageReference.parse("analysisbase"), AMD64, names)
     assert "analysisbase for linux/amd64 is neither in the local image store nor in the chain registry" in str(
         caught.value
     )
     assert "Perhaps you meant meehan/analysisbase:latest or x/analysisbase:2." in caught.value.hint
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(session(world, Store()), ImageReference.parse("meehan/analysisbas:latest"), AMD64, names)
+        fetch(world.opened(), ImageReference.parse("meehan/analysisbas:latest"), AMD64, names)
     assert "Perhaps you meant meehan/analysisbase:latest or " in caught.value.hint
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(session(world, Store()), ImageReference.parse("meehan/analysisbase"), ARM64, names)
+        fetch(world.opened(), ImageReference.parse("meehan/analysisbase"), ARM64, names)
     assert "for linux/arm64" in str(caught.value)
 
 
@@ -163,28 +136,21 @@ def test_fetch_of_missing_image_suggests_similar_names(world: World) -> None:
 
 
 @pytest.fixture
-def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """Return the argument lists with which docker was started."""
+def gone(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[list[str]]]:
+    """Provide the argument lists with which docker was started."""
     started: list[list[str]] = []
 
     def execvp(_program: str, argv: list[str]) -> None:
         started.append(list(argv))
         raise SystemExit(0)
 
-    @contextmanager
-    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
-        yield session(world, Store())
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "execvp", execvp)
     monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/docker")
-    monkeypatch.setattr(speaking, "open_session", open_session)
-    monkeypatch.setattr(layers, "local_names", lambda: ())
     here = LocalImage(id="x", platform=AMD64, size=1, repo_digests=())
-    monkeypatch.setattr(
-        local_store.LocalStore, "find", lambda _, name: here if name in {"mine:1", "acme/os:v2"} else None
-    )
-    return started
+    world.store.images |= {"mine:1": here, "acme/os:v2": here}
+    with use_backends(world.backends):
+        yield started
 
 
 def test_local_image_is_preferred(gone: list[list[str]]) -> None:

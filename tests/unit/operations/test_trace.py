@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,14 @@ import pytest
 
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.cli import run
-from chainbuild.cli import trace as tracing
 from chainbuild.errors import BuildFailedError, ExitCode, NotFoundInRegistryError, WrongUseError
-from chainbuild.execution.session import Session, Settings
+from chainbuild.execution.backends import use_backends
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.operations.trace import Subject, subject_of_image, subjects_of_options
 from chainbuild.references import ImageReference
 from chainbuild.step_id import StepId
-from chainbuild.values import replace
-from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, TRACE, FakeStore, World
-from tests.unit.proof.trace.test_proof import missing, row
+from tests.support.traces import missing, row
+from tests.support.world import AMD64, CHAIN, REPOSITORY, THREE_STEPS, TRACE, World
 
 PRODUCTION = StepId.parse("amd64/stock/production")
 WORDS = ["amd64", REPOSITORY, "v1"]
@@ -36,19 +33,8 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def session_of(world: World) -> Session:
-    return Session(
-        settings=Settings(root=world.root),
-        registries=world.registries,
-        records=world.records,
-        local=FakeStore(),
-        emit=world.events.append,
-        driver=world.driver,  # type: ignore[arg-type]
-    )
-
-
 def image(world: World, name: str, *command: str) -> Subject:
-    session = session_of(world)
+    session = world.opened()
     finder: ImageResolver = session.finder()
     return subject_of_image(session, finder.find_result(ImageReference.parse(name), AMD64), AMD64, command)
 
@@ -58,7 +44,7 @@ def image(world: World, name: str, *command: str) -> Subject:
 
 def test_option_subject_is_last_image_and_result(world: World) -> None:
     results = world.run().results
-    (subject,) = subjects_of_options(session_of(world), world.graph(), ())
+    (subject,) = subjects_of_options(world.opened(), world.graph(), ())
     assert subject.step == PRODUCTION
     assert subject.chain.digest == results[StepId.parse("amd64/stock/30-venv")].record.image
     assert subject.result.digest == results[PRODUCTION].record.image
@@ -69,7 +55,7 @@ def test_option_subject_is_last_image_and_result(world: World) -> None:
 def test_newer_image_that_failed_checks_is_compared(world: World) -> None:
     world.driver.trace = missing()
     assert PRODUCTION in world.run().failures
-    (subject,) = subjects_of_options(session_of(world), world.graph(), ("ls",))
+    (subject,) = subjects_of_options(world.opened(), world.graph(), ("ls",))
     assert subject.target.command == ("ls",)
     assert subject.chain.digest != subject.result.digest
 
@@ -78,14 +64,14 @@ def test_option_without_test_needs_command(world: World) -> None:
     world.write({"stock/production-test": None})
     world.run()
     with pytest.raises(WrongUseError, match="stock: no production-test to trace"):
-        subjects_of_options(session_of(world), world.graph(), ())
-    (subject,) = subjects_of_options(session_of(world), world.graph(), ("ls", "-l"))
+        subjects_of_options(world.opened(), world.graph(), ())
+    (subject,) = subjects_of_options(world.opened(), world.graph(), ("ls", "-l"))
     assert subject.option == world.root / "stock"
 
 
 def test_missing_images_are_an_error(world: World) -> None:
     with pytest.raises(NotFoundInRegistryError, match="v1-stock-amd64"):
-        subjects_of_options(session_of(world), world.graph(), ())
+        subjects_of_options(world.opened(), world.graph(), ())
 
 
 def test_image_of_step_is_not_a_result(world: World) -> None:
@@ -106,18 +92,12 @@ def test_image_without_test_in_tree_needs_command(world: World) -> None:
 
 
 @pytest.fixture
-def command(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def command(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world.run()
     world.begin_again()
     monkeypatch.chdir(world.root)
-    monkeypatch.setattr("chainbuild.operations.trace.pinned_contexts", lambda finder, dockerfile, platform: {})
-
-    @contextmanager
-    def open_quietly(settings: Settings, **_: Any) -> Iterator[Session]:
-        yield replace(session_of(world), settings=settings)
-
-    monkeypatch.setattr(tracing, "open_quietly", open_quietly)
-    return world
+    with use_backends(world.backends):
+        yield world
 
 
 def test_missing_paths_are_listed_by_package_with_line(command: World, capsys: pytest.CaptureFixture[str]) -> None:

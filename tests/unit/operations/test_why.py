@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.options import ExecutionOptions
-from chainbuild.execution.session import Session, Settings
 from chainbuild.model import BuildArg
 from chainbuild.operations.why import Explanation, explain, steps_named
 from chainbuild.requests import last_run as journal
@@ -24,7 +22,7 @@ from chainbuild.step_id import StepId
 from chainbuild.ui.reports import show
 from chainbuild.ui.terminal import Terminal
 from chainbuild.values import replace
-from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, FakeStore, World
+from tests.support.world import AMD64, ARM64, STEP, THREE_STEPS, World
 
 BASE, BLAS, VENV = (
     StepId.parse("amd64/stock/10-base"),
@@ -41,16 +39,9 @@ def world(tmp_path: Path) -> World:
 
 
 def why(world: World, step: StepId, options: Sequence[str] = ("stock",)) -> Explanation:
-    graph, settings = world.graph(options=options), Settings(root=world.root)
-    session = Session(
-        settings=settings,
-        registries=world.registries,
-        records=world.records,
-        local=FakeStore(),
-        emit=world.events.append,
-        driver=BuildxDriver(),
-    )
-    return explain(BuildRequest(graph=graph, settings=settings, options=ExecutionOptions()), session, graph.by_id[step])
+    graph = world.graph(options=options)
+    request = BuildRequest(graph=graph, settings=world.settings, options=ExecutionOptions())
+    return explain(request, world.opened(), graph.by_id[step])
 
 
 def shown(explanation: Explanation) -> str:

@@ -16,7 +16,7 @@ from chainbuild.records.keys import changes
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.step_id import StepId
-from tests.support.keys import keyring, record_store, signing_key
+from tests.support.keys import signing_key
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STAGES, STEP, World
 
 FILES = "ADDITIONAL_FILES"
@@ -62,18 +62,18 @@ def test_settings_of_lower_options_apply_to_higher_options(world: World) -> None
 
 def test_settings_of_earlier_result_are_inherited(world: World) -> None:
     together = world.graph(options=["stock", "graphics", "extras"])
-    world.run_noting(world.graph(options=["stock"]))
-    world.run_noting(on(world, named("v1-stock-amd64"), "graphics"))
+    world.run(world.graph(options=["stock"]))
+    world.run(on(world, named("v1-stock-amd64"), "graphics"))
     split = on(world, named("v1-graphics-amd64"), "extras")
     assert files_of(split, "amd64/extras/minimize") == files_of(together, "amd64/extras/minimize") == "/stock /graphics"
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def test_inherited_packages_are_rejected_for_scratch(world: World) -> None:
     path = "utilities/Dockerfile-production"
     declaring = STAGES[path].replace("FROM ", "ARG PRODUCTION_PACKAGES=\nFROM ", 1)
     world.write({"stock/production-amd64-args": "PRODUCTION_PACKAGES=tini\n", path: declaring})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     world.production = "scratch"
     with pytest.raises(WrongUseError) as raised:
         on(world, named("v1-stock-amd64"), "graphics")
@@ -83,7 +83,7 @@ def test_inherited_packages_are_rejected_for_scratch(world: World) -> None:
 @pytest.mark.parametrize("tag", ["v1-stock-amd64", "v1-stock-minimized-amd64", "v1-stock-10-base-amd64", "v1-stock"])
 def test_settings_of_any_image_of_an_option_are_inherited(world: World, tag: str) -> None:
     world.write({"stock/20-Dockerfile-next": STEP.replace("make", "make next")})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named(tag), "extras"), "amd64/extras/minimize") == "/stock"
     digest = world.tags()[tag]
     assert files_of(on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras"), "amd64/extras/minimize") == "/stock"
@@ -91,111 +91,105 @@ def test_settings_of_any_image_of_an_option_are_inherited(world: World, tag: str
 
 def test_foreign_base_has_no_settings_and_needs_no_request(world: World) -> None:
     graph = world.graph(options=["extras"])
-    world.found(graph)
-    before = len(world.fake.log)
-    world.found(graph)
-    looked = len(world.fake.log) - before
-    world.fake.log.clear()
     world.inherited(graph)
-    assert len(world.fake.log) == looked
-    assert world.notices == []
+    assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
+    assert world.warnings == []
 
 
 def test_changed_settings_of_reused_chain_apply_at_once(world: World) -> None:
     """If only a list of the stages changes, the steps are reused, and the result has the latest settings."""
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     world.now += 100
     world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-10-base-amd64"), "extras"), "amd64/extras/minimize") == "/other"
     world.base_name = "fat:1"
     world.now += 100
     world.write({"stock/minimize-amd64-args": None})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def test_tags_of_the_same_image_keep_separate_settings(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     world.tag, world.now = "v2", world.now + 100
     world.write({"stock/minimize-amd64-args": f"{FILES}=/other\n"})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     digest = world.tags()["v1-stock-10-base-amd64"]
     assert world.tags()["v2-stock-10-base-amd64"] == digest
     for tag, asked in (("v1", "/stock"), ("v2", "/other")):
         graph = on(world, named(f"{tag}-stock-10-base-amd64"), "extras")
         assert files_of(graph, "amd64/extras/minimize") == asked
-    assert world.notices == []
+    assert world.warnings == []
     by_digest = on(world, f"{CHAIN}/{REPOSITORY}@{digest}", "extras")
     assert files_of(by_digest, "amd64/extras/minimize") == "/other"
-    (notice,) = world.notices
+    (notice,) = world.warnings
     assert "v1-stock-10-base-amd64, v2-stock-10-base-amd64 are the same image" in notice
 
 
 def test_statement_of_an_untrusted_key_is_ignored_and_reported(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
-    world.records = record_store(world.registries, CHAIN, number=2)
+    world.run(world.graph(options=["stock"]))
+    world.sign_as(2)
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
-    assert world.notices
-    assert all("is ignored" in notice for notice in world.notices)
-    assert all(f"chainbuild trust add {signing_key().public}" in notice for notice in world.notices)
-    world.notices.clear()
-    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    assert world.warnings
+    assert all("is ignored" in notice for notice in world.warnings)
+    assert all(f"chainbuild trust add {signing_key().public}" in notice for notice in world.warnings)
+    world.events.clear()
+    world.sign_as(2, trusts=(signing_key().public,))
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
 
 
 def test_statement_of_other_key_next_to_trusted_key_is_no_warning(world: World) -> None:
-    mine = world.records
-    world.run_noting(world.graph(options=["stock"]))
-    world.records = record_store(world.registries, CHAIN, number=2)
-    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.run(world.graph(options=["stock"]))
+    world.sign_as(2, trusts=(signing_key().public,))
     world.tag = "v2"
-    world.run_noting(world.graph(options=["stock"]))
-    world.records = mine
+    world.run(world.graph(options=["stock"]))
+    world.sign_as(1)
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def test_image_without_a_statement_is_reported(world: World) -> None:
     world.run(world.graph(options=["stock"]))
+    drop_statements(world)
     assert files_of(on(world, named("v1-stock-amd64"), "extras"), "amd64/extras/minimize") == ""
-    (notice,) = world.notices
+    (notice,) = world.warnings
     assert "no statement of its stage settings is attached" in notice
 
 
 def test_unchanged_run_sends_no_requests_for_statements(world: World) -> None:
-    world.run_noting(world.graph(options=["stock", "graphics"]))
+    world.run(world.graph(options=["stock", "graphics"]))
     world.begin_again()
-    world.run_noting(world.graph(options=["stock", "graphics"]))
+    world.run(world.graph(options=["stock", "graphics"]))
     assert world.driver.built == []
     assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
 
 
 def test_unchanged_run_with_trusting_key_sends_no_requests(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
-    world.records.keyring = keyring(2, trusts=(signing_key().public,))
+    world.run(world.graph(options=["stock"]))
+    world.sign_as(2, trusts=(signing_key().public,))
     world.begin_again()
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     assert world.driver.built == []
     assert not [path for _, path in world.fake.log if "referrers" in path or "/sha256-" in path]
 
 
 def test_newest_statement_about_a_tag_counts(world: World) -> None:
     """Two users who trust each other take turns with the same image and TAG."""
-    keyrings = [keyring(1, trusts=(signing_key(2).public,)), keyring(2, trusts=(signing_key(1).public,))]
     for turn, asked in enumerate(("/one", "/two", "/one", "/two")):
-        world.records.keyring = keyrings[turn % 2]
+        mine, theirs = (1, 2) if turn % 2 == 0 else (2, 1)
+        world.sign_as(mine, trusts=(signing_key(theirs).public,))
         world.base_name, world.now = "fat:1", world.now + 100
         world.write({"stock/minimize-amd64-args": f"{FILES}={asked}\n"})
-        world.run_noting(world.graph(options=["stock"]))
+        world.run(world.graph(options=["stock"]))
         graph = on(world, named("v1-stock-10-base-amd64"), "extras")
         assert files_of(graph, "amd64/extras/minimize") == asked
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def test_removal_of_item_that_is_not_inherited_is_a_problem(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     world.write({"extras/minimize-amd64-args": f"{FILES}=!/stock /extras\n"})
     graph = on(world, named("v1-stock-amd64"), "extras")
     assert files_of(graph, "amd64/extras/minimize") == "/extras"
@@ -208,41 +202,42 @@ def test_removal_of_item_that_is_not_inherited_is_a_problem(world: World) -> Non
 
 
 def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
-    world.run_noting(world.graph(options=["stock", "graphics"]))
+    world.run(world.graph(options=["stock", "graphics"]))
     graph = on(world, named("v1-graphics-amd64"), "extras")
     (argument,) = stage_arguments(graph)[StepId.parse("amd64/extras/minimize")]
     assert argument.told == f"{FILES}=/stock (from stock); {FILES}=/graphics (from graphics)"
     plan = world.plan(graph)
     assert '"from": "graphics"' in plan_as_json(plan, {})
-    without = world.graph(options=["extras"])
-    outcome, other = world.run(graph), world.run(without)
+    outcome = world.run(graph)
+    drop_statements(world)
+    other = world.run(world.graph(options=["extras"]))
     keys = [done.results[StepId.parse("amd64/extras/minimize")].record for done in (outcome, other)]
     assert changes(keys[1].components, keys[0].components) == (f'arg {FILES} added ("/stock /graphics")',)
 
 
 def test_settings_of_pushed_result_are_inherited(world: World) -> None:
     graph = world.graph(options=["stock"])
-    outcome = world.run_noting(graph)
+    outcome = world.run(graph)
     elsewhere = ImageReference.parse("registry.example/team/atom")
     push_results(world.registries, elsewhere, graph.chains, outcome)
     for name in ("v1-stock-amd64", "v1-stock"):
         graph = on(world, f"registry.example/team/atom:{name}", "extras")
         assert files_of(graph, "amd64/extras/minimize") == "/stock"
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def test_garbage_collection_keeps_statements_with_their_images(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     world.tag, world.now = "v2", world.now + 100
     world.write({"stock/10-Dockerfile-base": STEP + "RUN other\n"})
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     repository = ImageReference(CHAIN, REPOSITORY)
     gone = [tag for tag in world.tags() if tag.startswith("v1-")]
     statements = len(attached_lists(world))
     collect(world.registries, find_garbage(world.registries, repository, dropped=gone))
     assert len(attached_lists(world)) == statements / 2
     assert files_of(on(world, named("v2-stock-amd64"), "extras"), "amd64/extras/minimize") == "/stock"
-    assert world.notices == []
+    assert world.warnings == []
 
 
 def attached_lists(world: World) -> list[str]:
@@ -250,8 +245,14 @@ def attached_lists(world: World) -> list[str]:
     return [tag for _, tag in world.host.tags if tag.startswith("sha256-")]
 
 
+def drop_statements(world: World) -> None:
+    for tag in attached_lists(world):
+        del world.host.tags[REPOSITORY, tag]
+    world.drop_indexes()
+
+
 def test_settings_are_inherited_through_image_based_on_result(world: World) -> None:
-    world.run_noting(world.graph(options=["stock"]))
+    world.run(world.graph(options=["stock"]))
     result = resolve(world.registries, ImageReference.parse(named("v1-stock-amd64")), AMD64)
     layers = [world.host.blobs[REPOSITORY, str(layer.digest)] for layer in result.layers]
     labels = dict(result.config.labels)
@@ -264,7 +265,7 @@ def test_platforms_inherit_separate_settings(world: World) -> None:
     graph = world.inherited(world.graph((AMD64, ARM64), ("stock", "extras")))
     assert files_of(graph, "amd64/extras/minimize") == "/stock"
     assert files_of(graph, "aarch64/extras/minimize") == "/arm"
-    world.run_noting(world.graph((AMD64, ARM64), ("stock",)))
+    world.run(world.graph((AMD64, ARM64), ("stock",)))
     world.base_name = named("v1-stock")
     split = world.inherited(world.graph((AMD64, ARM64), ("extras",)))
     assert files_of(split, "amd64/extras/minimize") == "/stock"

@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> World:
 
 def components(world: World, step: StepId = VENV) -> Components:
     graph = world.graph()
-    planner = world.planner(graph, world.found(graph))
+    planner = world.planned(graph).planner
     from chainbuild.planning.decisions import ImageFacts
 
     known = {one.id: ImageFacts(identity=f"sha256:{one.id}") for one in graph}

@@ -21,8 +21,8 @@ from chainbuild.requests.options import RunOptions
 from chainbuild.requests.project_runs import read_run
 from chainbuild.requests.science import read_project_science
 from chainbuild.step_id import StepId
+from tests.support.graphs import shown
 from tests.support.world import THREE_STEPS
-from tests.unit.layouts.test_layers import shown
 
 HERE = Platform.of_this_machine().name
 RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
-import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -19,6 +17,7 @@ from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.values import replace
 from tests.support.fake_registry import DEFAULT_HOST, FakeRegistry
+from tests.support.tars import tar
 
 PLACE = ImageReference(DEFAULT_HOST, "team/app")
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -29,24 +28,6 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     f"{TAR}+zstd": zstd.compress,
     DOCKER: gzip.compress,
 }
-
-
-def tar(files: Mapping[str, bytes | str | None]) -> bytes:
-    """A tar of files, folders (None) and hard links (a text)."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            if content is None:
-                member.type = tarfile.DIRTYPE
-                archive.addfile(member)
-            elif isinstance(content, str):
-                member.type, member.linkname = tarfile.LNKTYPE, content
-                archive.addfile(member)
-            else:
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
 
 
 def found(*layers: tuple[str, bytes]) -> dict[str, FileOrigin]:

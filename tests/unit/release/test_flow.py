@@ -9,24 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.cli import output as speaking
 from chainbuild.cli import run
-from chainbuild.execution.session import Session
+from chainbuild.execution.backends import use_backends
 from chainbuild.images.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import put_tag, resolve
-from chainbuild.registry.pool import Registries
 from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.release.inspection import look_at, warnings_of
 from tests.support.keys import store_record
-from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, FakeStore, World
+from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 from tests.unit.comparison.layers import layer
 
 PUBLIC = "ghcr.io/acme/atom"
@@ -41,8 +37,7 @@ class Releasing:
         self.path = world.root / "release_plan.yaml"
         self.refuse: Callable[[HttpRequest], None] = lambda _: None
         world.fake.host("ghcr.io")
-        self.world.registries = Registries(transport=self._transport, credentials=lambda host: None)
-        self.world.driver.registries = self.world.registries
+        self.world.transport = self._transport
         self.build("one")
 
     def _transport(self, host: str) -> Transport:
@@ -93,7 +88,7 @@ class Releasing:
 
 
 @pytest.fixture
-def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Releasing:
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Releasing]:
     made = World(tmp_path)
     # The fake builder adds no real layers, which comparing images needs.
     original = made.fake.add_image
@@ -104,27 +99,13 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     monkeypatch.setattr(made.fake, "add_image", add_image)
     for name in ("fat:1", "slim:1"):
-        base, tag = name.split(":")
-        for platform in (AMD64, ARM64):
-            made.fake.add_image(f"docker.io/library/{base}:{platform.name}", platform, layers=[base.encode()])
-        made._index(base, tag)
+        made.external(name, name[:-2])
     made.write(THREE_STEPS)
     monkeypatch.chdir(tmp_path)
     releasing = Releasing(made, capsys)
 
-    @contextmanager
-    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
-        yield Session(
-            settings=settings,
-            registries=made.registries,
-            records=made.records,
-            local=FakeStore(),
-            emit=emit,
-            driver=BuildxDriver(),
-        )
-
-    monkeypatch.setattr(speaking, "open_session", open_session)
-    return releasing
+    with use_backends(made.backends):
+        yield releasing
 
 
 # Creating -------------------------------------------------------------------------------------------------------------

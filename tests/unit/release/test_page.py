@@ -16,7 +16,7 @@ from chainbuild.release.page import page
 from chainbuild.release.planning import undecided
 from chainbuild.ui.releases import show_plan
 from chainbuild.ui.terminal import Terminal
-from tests.unit.release.test_reader import GOOD, A, parse, planned_images
+from tests.unit.release.plans import GOOD, A, parse, planned_images
 
 EVIL = "</style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 TAGS = {

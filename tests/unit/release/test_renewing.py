@@ -16,7 +16,7 @@ from chainbuild.release.renewing import renew, with_comments
 from chainbuild.release.rules import WRITTEN
 from chainbuild.release.writing import plan_text
 from chainbuild.values import replace
-from tests.unit.release.test_reader import A, B, planned_images
+from tests.unit.release.plans import A, B, planned_images
 
 AMD64 = Platform.parse("amd64")
 

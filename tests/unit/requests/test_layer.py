@@ -6,28 +6,23 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.cli import frame, run
-from chainbuild.cli import output as speaking
-from chainbuild.cli import runner as running
+from chainbuild.cli import run
 from chainbuild.cli import science as science_running
 from chainbuild.errors import WrongUseError
-from chainbuild.execution import pipeline as run_module
-from chainbuild.execution.session import Session
+from chainbuild.execution.backends import use_backends
+from chainbuild.images.local_store import LocalImage
 from chainbuild.model import published
 from chainbuild.references import ImageReference
-from chainbuild.requests import layer as layers
 from chainbuild.requests import science as words
 from chainbuild.requests.layer import LayerOptions, lookalikes, read_layer
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
-from tests.support.world import AMD64, CHAIN, FakeDriver, FakeStore, World, failed
+from tests.support.world import AMD64, CHAIN, World, failed
 
 OS = "FROM fat:1\nRUN install gcc\n"
 RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
@@ -39,45 +34,14 @@ layers:
 """
 
 
-class LayerDriver(FakeDriver):
-    """A driver that finds the base in an ARG of any name, or in the replaced FROM."""
-
-    def _push(self, spec: BuildSpec) -> Any:
-        args = dict(spec.args)
-        places = [pin.reference for pin in spec.pins]
-        base = args.get("BASEIMAGE") or next(place for place in places if "@sha256:" in place)
-        return super()._push(replace(spec, args=(*args.items(), ("BASE_IMAGE", base))))
-
-
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
-    made.driver = LayerDriver(made.registries, made.fake)
     made.write({"slc6-atlasos/Dockerfile": OS, "slc6-analysisbase/Dockerfile": RELEASE})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(layers, "local_names", lambda: tuple(made.__dict__.get("names", ())))
-    monkeypatch.setattr(run_module, "check_builders", lambda *_: None)
-    monkeypatch.setattr(run_module, "tree_notes", lambda _: {})
-    made.fake.host(CHAIN)
-
-    @contextmanager
-    def open_session(settings: Any, emit: Any, **_: Any) -> Iterator[Session]:
-        # The fake driver needs a command to show in plans.
-        made.driver.__dict__.setdefault("command", lambda spec: ("docker", "buildx", "build"))
-        yield Session(
-            settings=settings,
-            registries=made.registries,
-            records=made.records,
-            local=FakeStore(),
-            emit=emit,
-            driver=made.driver,  # type: ignore[arg-type]
-        )
-
-    for module in (frame, running):
-        monkeypatch.setattr(module, "open_session", open_session)
-    monkeypatch.setattr(speaking, "open_session", open_session)
-    return made
+    with use_backends(made.backends):
+        yield made
 
 
 def readable(world: World) -> list[str]:
@@ -167,7 +131,8 @@ def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.Ca
 
 def test_default_base_with_local_lookalike_is_a_warning(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fake.add_image("docker.io/atlas/slc6-atlasos:latest", AMD64)
-    world.__dict__["names"] = (ImageReference.parse("meehan/slc6-atlasos:latest"), ImageReference.parse("debian:12"))
+    here = LocalImage(id="x", platform=AMD64, size=1, repo_digests=())
+    world.store.images |= dict.fromkeys(("meehan/slc6-atlasos:latest", "debian:12"), here)
     words = ["layer", "slc6-analysisbase", "-t", "meehan/analysisbase:1", "--platform", "amd64", "-n"]
     assert run(words) == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
@@ -309,7 +274,6 @@ def test_science_layers_are_read_first_and_built_last(world: World, monkeypatch:
 
     monkeypatch.setattr(words, "read_science", lambda said: heard(said, said))
     monkeypatch.setattr(science_running, "build_science", lambda said, show: heard(show, 6 if show.dry_run else 5))
-    monkeypatch.setattr(run_module, "push_results", lambda *_, **__: ())
     assert run(["--no-load", "--plain", "--platform", "amd64"]) == 5
     said, show = told
     assert (said.root, said.repo, said.platform) == (world.root / "slc6-atlasos", "acme", "amd64")

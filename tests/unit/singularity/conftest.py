@@ -2,48 +2,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from chainbuild.events import Event
-from chainbuild.execution.session import Session, Settings
-from chainbuild.references import ChainRegistry, Digest
+from chainbuild.execution.session import Session
+from chainbuild.references import Digest
 from chainbuild.registry.pool import Registries
 from chainbuild.singularity.collection import Sif, sha256_of
 from chainbuild.singularity.names import SifName
 from tests.support.fake_registry import FakeRegistry
-from tests.support.keys import record_store
-from tests.support.world import FakeStore
+from tests.support.world import Surroundings
 
 
 @pytest.fixture
-def fake() -> FakeRegistry:
-    return FakeRegistry()
+def surroundings(tmp_path: Path) -> Surroundings:
+    return Surroundings(tmp_path)
 
 
 @pytest.fixture
-def registries(fake: FakeRegistry) -> Iterator[Registries]:
-    with Registries(transport=fake.transport, credentials=lambda host: None) as pool:
-        yield pool
+def fake(surroundings: Surroundings) -> FakeRegistry:
+    return surroundings.fake
 
 
 @pytest.fixture
-def told() -> list[Event]:
-    return []
+def registries(session: Session) -> Registries:
+    return session.registries
 
 
 @pytest.fixture
-def session(registries: Registries, told: list[Event], tmp_path: Path) -> Session:
-    """Return a session with a chain registry at localhost:5000, an empty local store and no builder."""
-    return Session(
-        settings=Settings(root=tmp_path, registry=ChainRegistry("localhost:5000")),
-        registries=registries,
-        records=record_store(registries),
-        local=FakeStore(),
-        emit=told.append,
-        driver=cast(Any, None),
-    )
+def told(surroundings: Surroundings) -> list[Event]:
+    return surroundings.events
+
+
+@pytest.fixture
+def session(surroundings: Surroundings) -> Iterator[Session]:
+    """Provide a session with a chain registry at localhost:5000 and an empty local store."""
+    with surroundings.session() as opened:
+        yield opened
 
 
 def sif_of(path: Path, name: str = "team/tool:v1", **changes: Any) -> Sif:

@@ -24,7 +24,7 @@ from chainbuild.singularity.space import WorkFolders
 from chainbuild.singularity.tool import Conversion, TellLine
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeRegistry
-from tests.unit.singularity.test_sif import a_sif
+from tests.unit.singularity.sif_files import a_sif
 
 OWN = Platform.of_this_machine()
 OTHER = Platform.parse("aarch64" if OWN.name == "amd64" else "amd64")

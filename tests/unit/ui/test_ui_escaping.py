@@ -7,9 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,24 +15,19 @@ from hypothesis import strategies as st
 
 import chainbuild
 from chainbuild import text as wording
-from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.cli import run
-from chainbuild.cli.commands import images as inventory_command
-from chainbuild.cli.commands import registry as registry_command
 from chainbuild.comparison.model import Change
 from chainbuild.errors import ChainbuildError, Problem, RegistryError, WrongUseError
 from chainbuild.events import Message
-from chainbuild.execution.session import Session
+from chainbuild.execution.backends import use_backends
 from chainbuild.local_registry.leases import Holder, Leases
 from chainbuild.local_registry.service import RegistryStatus
-from chainbuild.registry.pool import Registries
 from chainbuild.ui import Printer
 from chainbuild.ui.failures import show_error
 from chainbuild.ui.reports import change_line
 from chainbuild.ui.tables import Column, table
 from chainbuild.ui.terminal import Span, Terminal, plain_text
-from tests.support.keys import record_store
-from tests.support.world import CHAIN, THREE_STEPS, FakeStore, World
+from tests.support.world import CHAIN, THREE_STEPS, World
 
 HOSTILE = "start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\udcff"
 SHOWN = r"start\x1b[2J\x1b]0;title\x07\rmid\ndle\u202eend\x9b31m\xff"
@@ -158,29 +151,13 @@ def test_printed_warning_keeps_level(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
     made.write(THREE_STEPS)
     monkeypatch.chdir(tmp_path)
 
-    @contextmanager
-    def open_quietly(settings: Any, *, json: bool) -> Iterator[Session]:
-        emit = Printer(quiet=json).emit
-        registries = Registries(
-            transport=made.fake.transport, credentials=lambda _: None, notice=lambda text: emit(Message(text=text))
-        )
-        yield Session(
-            settings=settings,
-            registries=registries,
-            records=record_store(registries, CHAIN),
-            local=FakeStore(),
-            emit=emit,
-            driver=BuildxDriver(),
-        )
-
-    for module in (registry_command, inventory_command):
-        monkeypatch.setattr(module, "open_quietly", open_quietly)
-    return made
+    with use_backends(made.backends):
+        yield made
 
 
 def hostile_names(world: World) -> None:

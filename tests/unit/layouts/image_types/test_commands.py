@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.cli import image_types as types_running
 from chainbuild.cli import run
+from chainbuild.execution.backends import use_backends
 from chainbuild.layouts.image_types import roots
-from chainbuild.values import replace
 from tests.support.world import CHAIN
 
 from .shelf import PRIVATE, PUBLIC, Shelf
@@ -27,16 +23,11 @@ def lab(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(shelf.home)
 
-    @contextmanager
-    def session(*_: Any, **__: Any) -> Iterator[Any]:
-        yield replace(shelf.session, driver=BuildxDriver())
-
-    monkeypatch.setattr(types_running, "open_quietly", session)
     shelf.type("run/x", tags=["latest", "x"])
     shelf.type("run/x", root=shelf.old)
     shelf.type("app/x", "FROM run:x", dependencies=["../../run"], visibility="private")
     shelf.type("leak/x", "FROM app:x", dependencies=["../../app"])
-    with patch.object(roots, "shipped", lambda _: shelf.built_in):
+    with patch.object(roots, "shipped", lambda _: shelf.built_in), use_backends(shelf.backends):
         yield shelf
 
 

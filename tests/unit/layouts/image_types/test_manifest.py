@@ -16,7 +16,7 @@ from chainbuild.layouts.image_types.dependencies import place_of
 from chainbuild.layouts.image_types.manifest import IMAGE_TYPE, MANIFEST, read_manifest, schema
 from chainbuild.yamlspec.json_schema import as_text
 from chainbuild.yamlspec.nodes import read_nodes
-from tests.unit.project.test_shape import anything, near
+from tests.support.yaml_documents import anything, near
 
 DOCUMENTED = """\
 dependencies:

@@ -211,7 +211,7 @@ def test_update_pulls_published_image_with_same_key(lab: Shelf) -> None:
     assert list(shown.published) == [StepId.parse("amd64/types/run:x")], "dependents are checked after it is pulled"
     lab.update("app")
     assert lab.built == []
-    assert [text.split(" ")[1] for text in lab.said if text.startswith("pulled ")] == ["run:x", "dev:x", "app:x"]
+    assert [text.split(" ")[1] for text in lab.messages if text.startswith("pulled ")] == ["run:x", "dev:x", "app:x"]
     assert lab.actions("app") == {"run:x": "reuse", "dev:x": "reuse", "app:x": "reuse"}
     assert "app:x" in lab.tags(CHAIN)
 
@@ -231,7 +231,7 @@ def test_update_with_unreachable_registry_builds_locally(lab: Shelf) -> None:
     lab.fake.host("public.example:5000").down = True
     lab.update("dev")
     assert lab.built == ["run:x", "dev:x"]
-    assert any("could not query" in text for text in lab.said)
+    assert any("could not query" in text for text in lab.messages)
 
 
 # The example ----------------------------------------------------------------------------------------------------------

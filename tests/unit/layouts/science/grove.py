@@ -13,30 +13,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.events import Event, Message, RunFinished, StepReused
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import build_run, plan_run
-from chainbuild.execution.session import Settings
+from chainbuild.execution.pipeline import plan_run
 from chainbuild.host.git import Git
-from chainbuild.images.resolver import ImageResolver
 from chainbuild.layouts.science.graph import ScienceLayout
 from chainbuild.operations.science import check_releases, keep_releases, prepared
 from chainbuild.planning.decisions import Plan
-from chainbuild.references import ChainRegistry, ImageReference
-from chainbuild.registry.images import resolve
-from chainbuild.registry.pool import Registries
 from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.science import ScienceOptions, ScienceRequest, read_science
 from chainbuild.values import replace
-from tests.support.fake_registry import FakeRegistry
-from tests.support.keys import record_store
-from tests.support.world import AMD64, ARM64, CHAIN, FakeDriver, FakeStore
+from tests.support.world import CHAIN, Surroundings
+from tests.support.world.surroundings import without_platform
+from tests.support.world.trees import write_files
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -78,78 +69,14 @@ class FakeGit(Git):
         raise AssertionError(f"git {arguments}")
 
 
-class ScienceDriver(FakeDriver):
-    """Build in memory: an image consists of its Dockerfile, its parents and the files of its context."""
-
-    def _push(self, spec: BuildSpec) -> Any:
-        parents = [
-            resolve(self.registries, ImageReference.parse(reference), spec.platform)
-            for reference in dict.fromkeys(pin.reference for pin in spec.pins)
-        ]
-        files = [
-            (str(path.relative_to(spec.context)), path.read_text())
-            for path in sorted(spec.context.rglob("*"))
-            if path.is_file()
-        ]
-        content = [spec.dockerfile.read_text(), [str(one.config.diff_ids) for one in parents], files]
-        parent = parents[0] if parents else None
-        below = [self._blob(parent.reference, layer) for layer in parent.layers] if parent else []
-        config = {"env": parent.config.env, "labels": parent.config.labels} if parent else {}
-        with self.lock:
-            return self.fake.add_image(
-                spec.image,
-                spec.platform,
-                layers=[*below, json.dumps(content).encode()],
-                **config | self.changes.get(spec.step, {}),
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FakeSession:
-    """The session of a run, without an engine."""
-
-    settings: Any
-    registries: Registries
-    records: Any
-    local: Any
-    emit: Any
-    driver: Any
-
-    @property
-    def chain(self) -> ChainRegistry:
-        return ChainRegistry(CHAIN)
-
-    def finder(self) -> ImageResolver:
-        def no_hand_over(name: str, *_: object) -> None:
-            raise AssertionError(f"{name} was handed over")
-
-        return ImageResolver(self.records, FakeStore(), self.emit, hand_over=no_hand_over)
-
-
-class LoadingStore(FakeStore):
-    """A local store that records the loaded images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-
-    def load(self, pinned: str, digest: object, platform: object, name: str) -> None:
-        self.loaded.append(name)
-
-
-class Grove:
-    """A tree with a git, a registry and a builder."""
+class Grove(Surroundings):
+    """A tree of science and compat layers with a git."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         root.mkdir(exist_ok=True)
-        self.fake = FakeRegistry()
-        self.registries = Registries(transport=self.fake.transport, credentials=lambda host: None)
-        self.records = record_store(self.registries, CHAIN)
-        self.driver = ScienceDriver(self.registries, self.fake)
+        self.driver.copies_context = True
         self.git = FakeGit()
-        self.store = LoadingStore()
-        self.events: list[Event] = []
         self.words = ScienceOptions(root=root, platform="amd64", registry=CHAIN)
         self.base("first")
 
@@ -157,12 +84,8 @@ class Grove:
 
     def base(self, content: str) -> None:
         """Set the content of the image `debian:1`."""
-        for name in ("docker.io/library/debian", "quay.io/other/sci/foreign"):
-            images = [
-                self.fake.add_image(f"{name}:{platform.name}", platform, layers=[content.encode()])
-                for platform in (AMD64, ARM64)
-            ]
-            self.fake.add_index(f"{name}:1", images)
+        for name in ("debian:1", "quay.io/other/sci/foreign:1"):
+            self.external(name, content)
 
     def science(
         self, name: str, dockerfile: str = "FROM debian:1", files: Mapping[str, str] | None = None, **manifest: Any
@@ -180,10 +103,7 @@ class Grove:
         self, folder: str, dockerfile: str, manifest: Mapping[str, Any], files: Mapping[str, str] | None
     ) -> None:
         written = {"Dockerfile": dockerfile + "\n", "sciserver-image.json": json.dumps(manifest, indent=2)}
-        for path, text in (written | dict(files or {})).items():
-            target = self.root / folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text)
+        write_files(self.root / folder, written | dict(files or {}))
 
     # Requests, plans and runs -----------------------------------------------------------------------------------------
 
@@ -196,35 +116,22 @@ class Grove:
         with prepared(request) as (layout, run):
             yield request, layout, run
 
-    @property
-    def session(self) -> Any:
-        settings = Settings(root=self.root, registry=ChainRegistry(CHAIN))
-        return FakeSession(
-            settings=settings,
-            registries=self.registries,
-            records=self.records,
-            local=self.store,
-            emit=self.events.append,
-            driver=self.driver,
-        )
-
     def plan(self, **words: Any) -> Plan:
-        with self.laid(**words) as (request, _, run):
-            check_releases(request, self.session)
-            return plan_run(run.graph, self.session, run.options).plan
+        with self.laid(**words) as (request, _, run), self.session(run.settings) as session:
+            check_releases(request, session)
+            return plan_run(run.graph, session, run.options).plan
 
     def run(self, **words: Any) -> RunOutcome:
         self.driver.orders.clear()
         self.events.clear()
         with self.laid(**words) as (request, layout, run):
-            check_releases(request, self.session)
-            with (
-                patch("chainbuild.execution.pipeline.check_builders"),
-                patch("chainbuild.execution.pipeline.tree_notes", return_value={}),
-            ):
-                outcome = build_run(run.graph, self.session, run.options)
-            keep_releases(request, self.session, layout, outcome)
-        return outcome
+            return self.build(
+                run.graph,
+                run.options,
+                settings=run.settings,
+                before=lambda session: check_releases(request, session),
+                after=lambda session, outcome: keep_releases(request, session, layout, outcome),
+            )
 
     def actions(self, **words: Any) -> dict[str, str]:
         """Return the planned action of each step, without the platform."""
@@ -237,26 +144,13 @@ class Grove:
     @property
     def built(self) -> list[str]:
         """Return the steps that the last run built, in order, without the platform."""
-        return [step.in_option for step in self.driver.built]
-
-    @property
-    def reused(self) -> list[str]:
-        return [event.step.in_option for event in self.events if isinstance(event, StepReused)]
-
-    @property
-    def said(self) -> list[str]:
-        return [event.text for event in self.events if isinstance(event, Message)]
+        return without_platform(self.driver.built)
 
     @property
     def results(self) -> list[str]:
-        (finished,) = (event for event in self.events if isinstance(event, RunFinished))
-        return [result.registry_name for result in finished.results]
+        return [result.registry_name for result in self.reported]
 
     def tags(self, host: str = CHAIN) -> dict[str, str]:
         """Map each readable `repository:tag` of the release repositories to its digest."""
         found = self.fake.host(host).tags.items()
         return {f"{name}:{tag}": digest for (name, tag), digest in found if "/sci/" in name or "/rel/" in name}
-
-    def image(self, name: str) -> Any:
-        """Return an image of the chain registry."""
-        return resolve(self.registries, ImageReference.parse(f"{CHAIN}/{name}"), AMD64)

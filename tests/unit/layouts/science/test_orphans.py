@@ -98,7 +98,7 @@ def test_allowed_old_version_uses_its_released_image(tree: Grove) -> None:
     tree.science("a", image="x", version="1.1", compat="c")
     tree.science("b", "FROM prod.org/images/sci/a:1.0", image="y")
     assert tree.run(allow_orphan=["x:1.0"]).succeeded
-    assert tree.image("compute-images/sci/b:1.0").layers[:2] == tree.image("compute-images/sci/a:1.0").layers
+    assert tree.resolved("compute-images/sci/b:1.0").layers[:2] == tree.resolved("compute-images/sci/a:1.0").layers
 
 
 def test_invalid_allow_orphan_value_is_reported(tree: Grove) -> None:
@@ -152,7 +152,8 @@ def listed(grove: Grove, **words: Any) -> list[tuple[str, tuple[str, ...], bool]
         grove.git,
         orphans_are_errors=False,
     )
-    return [(str(one.place), one.heirs, one.given_up) for one in orphans(request, grove.session)]
+    with grove.session() as session:
+        return [(str(one.place), one.heirs, one.given_up) for one in orphans(request, session)]
 
 
 def test_orphaned_releases_are_listed(tree: Grove) -> None:

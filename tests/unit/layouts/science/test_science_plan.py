@@ -7,7 +7,6 @@ import io
 import pytest
 
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import plan_run
 from chainbuild.ui.science import show_science_plan
 from chainbuild.ui.terminal import Terminal
 
@@ -27,7 +26,7 @@ def shown(grove: Grove, verbosity: int, **words: object) -> str:
     said = io.StringIO()
     out = Terminal(stream=said, fixed_width=100)
     with grove.laid(**words) as (request, layout, run):
-        plan = plan_run(run.graph, grove.session, run.options).plan
+        plan = grove.planned(run.graph, run.options).plan
         commands = {decision.step.id: ("docker", "buildx") for decision in plan.builds}
         show_science_plan(plan, layout, request.state, commands, out, verbosity=verbosity)
     return said.getvalue()

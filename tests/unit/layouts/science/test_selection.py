@@ -51,7 +51,7 @@ def test_unchanged_content_stops_rebuild_of_dependents(tree: Grove) -> None:
     tree.run()
     kept = {step: digest for step, digest in tree.tags().items() if "/rel/" in step}
     (tree.root / "science/a/Dockerfile").write_text("# only a comment\nFROM debian:1\n")
-    before = tree.image("compute-images/sci/a:1.0").config
+    before = tree.resolved("compute-images/sci/a:1.0").config
 
     push = tree.driver._push
 
@@ -60,7 +60,7 @@ def test_unchanged_content_stops_rebuild_of_dependents(tree: Grove) -> None:
         if str(spec.step) == "amd64/science/a":
             layers = [
                 tree.fake.host("localhost:5000").blobs["compute-images/sci/a", str(layer.digest)]
-                for layer in tree.image("compute-images/sci/a:1.0").layers
+                for layer in tree.resolved("compute-images/sci/a:1.0").layers
             ]
             image = tree.fake.add_image(
                 spec.image,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from chainbuild.proof.trace.runs import TraceTarget, dockerfile_for
 from chainbuild.registry.images import resolve
 from chainbuild.requests.build import without_tests
 from chainbuild.step_id import StepId
+from tests.support.traces import missing, row
 from tests.support.world import AMD64, THREE_STEPS, TRACE, World, failed
 
 PRODUCTION = StepId.parse("amd64/stock/production")
@@ -23,8 +23,6 @@ PRODUCTION_TEST, BLAS_TEST, VENV_TEST = "stock/production-test", "stock/blas-tes
 ARGS = "stock/production-amd64-args"
 STAGE = "utilities/Dockerfile-production"
 DECLARING = THREE_STEPS[STAGE].replace("FROM ${MINIMIZED", "ARG PROVE_TRACE=1\nARG TRACE_IGNORE=\nFROM ${MINIMIZED", 1)
-NONE = {"kind_of_package": "", "package": "", "version": ""}
-MAGIC = {"kind_of_package": "deb", "package": "libmagic-mgc", "version": "5.44"}
 
 
 @pytest.fixture
@@ -32,23 +30,6 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     made.write(THREE_STEPS | {STAGE: DECLARING, PRODUCTION_TEST: "#!/bin/sh\ntrue\n"})
     return made
-
-
-def row(name: str = "production-test", **changes: Any) -> dict[str, Any]:
-    usual = {"name": name, "status": "0", "produced": "", "traced": True, "paths": 7, "cut": False, "said": ""}
-    return usual | changes
-
-
-def missing(*tests: str) -> dict[str, Any]:
-    """Return two paths that tests use and the image lacks."""
-    of = {"tests": list(tests or ("production-test",)), "kind": "opened", "program": "/usr/bin/file"}
-    return {
-        "missing": [{"path": "/srv/a", **of, **NONE}, {"path": "/usr/lib/file/magic.mgc", **of, **MAGIC}],
-        "words": [
-            {"path": "/srv/a", "pattern": "/srv/a", "brings": ["/srv/a"], **NONE},
-            {"path": "/usr/lib/file", "pattern": "/usr/lib/file", "brings": ["/usr/lib/file/magic.mgc"], **MAGIC},
-        ],
-    }
 
 
 def verdicts(world: World) -> list[Verdict]:
