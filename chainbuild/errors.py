@@ -103,7 +103,7 @@ class RegistryError(ChainbuildError):
 class NotFoundInRegistryError(RegistryError):
     """The registry answered clearly that a manifest, blob or repository does not exist.
 
-    `chainbuild.registry.answers` decides which answers are clear. No other answer means that something does not exist.
+    `chainbuild.registry.http.answers` decides which answers are clear. No other answer means that something does not exist.
     """
 
 

@@ -125,7 +125,7 @@ def images(ctx: typer.Context, _: str) -> list[str]:
 
 
 def _graph(ctx: typer.Context) -> Graph:
-    from chainbuild.cli.project import unsaid_run
+    from chainbuild.cli.runs.project import unsaid_run
     from chainbuild.requests.options import RunOptions
 
     return unsaid_run(RunOptions(root=_root(ctx))).graph

@@ -29,8 +29,8 @@ from msgspec import Struct
 
 from chainbuild.host.git import ask_remote
 from chainbuild.model import UNKNOWN
-from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport, TransportError
+from chainbuild.registry.http.pooled_transport import PooledTransport
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport, TransportError
 
 _COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _SCHEME: Final = re.compile(r"([A-Za-z0-9]+)://")

@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.references import Digest
+from chainbuild.registry.http.transport import CHUNK
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
-from chainbuild.registry.transport import CHUNK
 
 # Every engine supports gzip. Level 4 compresses a Debian root to within 3 % of level 6, in half the time.
 _LEVEL: Final = 4

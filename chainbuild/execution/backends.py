@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from chainbuild.context.remote import RemoteContent
     from chainbuild.events import Emit
     from chainbuild.limits import Pace
-    from chainbuild.registry.auth import Credentials, Lookup
-    from chainbuild.registry.transport import Transport
+    from chainbuild.registry.http.auth import Credentials, Lookup
+    from chainbuild.registry.http.transport import Transport
 
 
 class SessionDriver(Protocol):

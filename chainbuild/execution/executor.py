@@ -8,12 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from chainbuild import events
-from chainbuild.builder.build_spec import (
-    BuildSpec,
-    build_spec_for,
-    stage_args,
-    staging_reference,
-)
+from chainbuild.builder.build_spec import BuildSpec, build_spec_for, stage_args, staging_reference
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError

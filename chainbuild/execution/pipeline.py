@@ -21,16 +21,7 @@ from chainbuild.execution.session import Session
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
 from chainbuild.images.tools_image import pinned_contexts
-from chainbuild.model import (
-    CHAIN_IMAGE,
-    Chain,
-    Graph,
-    ImageInput,
-    Publication,
-    Step,
-    StepKind,
-    published,
-)
+from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Publication, Step, StepKind, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.generations import Generations
 from chainbuild.planning.inheritance import with_inherited

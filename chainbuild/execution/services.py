@@ -10,10 +10,7 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import (
-    BuildDriver,
-    BuildSpec,
-)
+from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
 from chainbuild.model import Step

@@ -23,7 +23,7 @@ from chainbuild.local_registry.service import ManagedRegistry, default_data_fold
 from chainbuild.project.registry_data import registry_data_of_tree
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry
-from chainbuild.registry.auth import from_docker_config
+from chainbuild.registry.http.auth import from_docker_config
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.keys import PublicKey

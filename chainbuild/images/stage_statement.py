@@ -25,7 +25,7 @@ from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.model import Ask
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import attach, content_of, referrers
-from chainbuild.registry.auth import is_this_machine
+from chainbuild.registry.http.auth import is_this_machine
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError

@@ -36,7 +36,7 @@ from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import data_home, home, private_folder, read_private, state_home, write_private
-from chainbuild.registry.auth import Credentials
+from chainbuild.registry.http.auth import Credentials
 
 USER: Final = "chainbuild"
 OWN_FOLDER: Final = "chainbuild"

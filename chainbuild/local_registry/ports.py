@@ -31,9 +31,9 @@ from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import user_name
 from chainbuild.local_registry import containers
-from chainbuild.registry.answers import is_registry
-from chainbuild.registry.plain_transport import PlainTransport
-from chainbuild.registry.transport import HttpRequest, TransportError
+from chainbuild.registry.http.answers import is_registry
+from chainbuild.registry.http.plain_transport import PlainTransport
+from chainbuild.registry.http.transport import HttpRequest, TransportError
 from chainbuild.text import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp

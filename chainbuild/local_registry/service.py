@@ -27,7 +27,7 @@ from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
 from chainbuild.local_registry.arrival import POLL_SECONDS, READY_SECONDS, Arrival, Joined, RegistryInstance, say, warn
 from chainbuild.local_registry.leases import Holder, Lease, Leases, Mark, all_leases, default_folder
-from chainbuild.registry.auth import Credentials, from_docker_config
+from chainbuild.registry.http.auth import Credentials, from_docker_config
 from chainbuild.text import escaped
 
 DEFAULT_PORT: Final = 5000

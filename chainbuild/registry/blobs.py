@@ -18,19 +18,13 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.references import Digest
-from chainbuild.registry.answers import is_page
-from chainbuild.registry.auth import scope_of
-from chainbuild.registry.content_checks import (
-    check_digest,
-    check_size,
-    not_a_registry,
-)
-from chainbuild.registry.headers import whole_number
-from chainbuild.registry.oci import (
-    digest_of,
-)
-from chainbuild.registry.transport import Body, TransportError
-from chainbuild.registry.wire import Wire, shown
+from chainbuild.registry.content_checks import check_digest, check_size, not_a_registry
+from chainbuild.registry.http.answers import is_page
+from chainbuild.registry.http.auth import scope_of
+from chainbuild.registry.http.headers import whole_number
+from chainbuild.registry.http.transport import Body, TransportError
+from chainbuild.registry.http.wire import Wire, shown
+from chainbuild.registry.oci import digest_of
 
 
 class BlobClient:

@@ -13,15 +13,8 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from chainbuild import limits
-from chainbuild.errors import (
-    NotFoundInRegistryError,
-    RegistryBusyError,
-    RegistryError,
-    UnreachableError,
-)
+from chainbuild.errors import NotFoundInRegistryError, RegistryBusyError, RegistryError, UnreachableError
 from chainbuild.references import DOCKER_HUB, Digest
-from chainbuild.registry.answers import is_page
-from chainbuild.registry.auth import Lookup, Scope, from_docker_config, is_this_machine, scope_of
 from chainbuild.registry.blobs import BlobClient
 from chainbuild.registry.content_checks import (
     QUOTED,
@@ -33,7 +26,13 @@ from chainbuild.registry.content_checks import (
     own_media_type,
     read_names,
 )
-from chainbuild.registry.headers import next_link, whole_number
+from chainbuild.registry.http.answers import is_page
+from chainbuild.registry.http.auth import Lookup, Scope, from_docker_config, is_this_machine, scope_of
+from chainbuild.registry.http.headers import next_link, whole_number
+from chainbuild.registry.http.plain_transport import PlainTransport
+from chainbuild.registry.http.pooled_transport import PooledTransport
+from chainbuild.registry.http.transport import Body, Transport
+from chainbuild.registry.http.wire import Wire, shown
 from chainbuild.registry.oci import (
     ACCEPTED_TYPES,
     OCI_INDEX,
@@ -43,10 +42,6 @@ from chainbuild.registry.oci import (
     digest_of,
     read_digest,
 )
-from chainbuild.registry.plain_transport import PlainTransport
-from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import Body, Transport
-from chainbuild.registry.wire import Wire, shown
 from chainbuild.text import escaped, plural
 
 _PAGE: Final = 1000

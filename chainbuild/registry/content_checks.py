@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from chainbuild import limits
-from chainbuild.errors import (
-    DamagedContentError,
-    RegistryError,
-    WrongUseError,
-)
+from chainbuild.errors import DamagedContentError, RegistryError, WrongUseError
 from chainbuild.references import Digest, check_repository
-from chainbuild.registry.answers import is_page
-from chainbuild.registry.transport import HttpResponse
-from chainbuild.registry.wire import shown
+from chainbuild.registry.http.answers import is_page
+from chainbuild.registry.http.transport import HttpResponse
+from chainbuild.registry.http.wire import shown
 
 QUOTED: Final = 3
 """The number of invalid names quoted in a warning."""

@@ -15,9 +15,9 @@ from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRe
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.http.transport import Body
 from chainbuild.registry.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest, RawManifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Body
 from chainbuild.values import replace
 
 _DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"

@@ -9,9 +9,9 @@ from typing import Self
 
 from chainbuild.limits import Pace
 from chainbuild.references import ImageReference
-from chainbuild.registry.auth import Lookup, from_docker_config
 from chainbuild.registry.client import Notice, RegistryClient
-from chainbuild.registry.transport import Transport
+from chainbuild.registry.http.auth import Lookup, from_docker_config
+from chainbuild.registry.http.transport import Transport
 
 
 class Registries:

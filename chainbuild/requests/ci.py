@@ -167,7 +167,7 @@ def _check_places(options: CiOptions, collector: ProblemCollector) -> None:
 
 def _is_local(place: str) -> bool:
     # Imported late: only this check needs it. The registry client decides which hosts are local.
-    from chainbuild.registry.auth import is_this_machine
+    from chainbuild.registry.http.auth import is_this_machine
 
     host = place.partition("/")[0]
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]

@@ -14,12 +14,7 @@ from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput
-from chainbuild.parsing.option_values import (
-    ProblemCollector,
-    read_build_args,
-    read_build_contexts,
-    read_secrets,
-)
+from chainbuild.parsing.option_values import ProblemCollector, read_build_args, read_build_contexts, read_secrets
 from chainbuild.planning.generations import GraphFor
 from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform

@@ -20,10 +20,10 @@ from chainbuild import limits
 from chainbuild.errors import DamagedContentError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.contents import unpacked
+from chainbuild.registry.http.transport import CHUNK
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import CHUNK
 from chainbuild.singularity.environment import divide, layer_of, script, with_layer
 
 OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"

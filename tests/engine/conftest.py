@@ -23,7 +23,7 @@ import pytest
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
-from chainbuild.registry.auth import Credentials
+from chainbuild.registry.http.auth import Credentials
 from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import SIGNING_KEY

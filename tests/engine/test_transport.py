@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from chainbuild.registry.plain_transport import PlainTransport
-from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import Body, HttpRequest, Transport
+from chainbuild.registry.http.plain_transport import PlainTransport
+from chainbuild.registry.http.pooled_transport import PooledTransport
+from chainbuild.registry.http.transport import Body, HttpRequest, Transport
 
 LONG = 1 << 20
 

@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport, TransportError
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import (
     INDEX_TYPES,
@@ -36,7 +37,6 @@ from chainbuild.registry.oci import (
     Manifest,
     digest_of,
 )
-from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport, TransportError
 
 DEFAULT_HOST = "localhost:5000"
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")

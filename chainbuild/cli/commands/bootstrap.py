@@ -43,7 +43,7 @@ def bootstrap(
     registry_port: flags.Port = None,
 ) -> int:
     """Make a base image from the packages of a distribution, without pulling one from a registry."""
-    from chainbuild.cli.bootstrap import make_base
+    from chainbuild.cli.runs.bootstrap import make_base
 
     packages = tuple(name for text in package or () for name in text.split(",") if name)
     return make_base(

@@ -57,7 +57,7 @@ def build(
 
     Without arguments, build the project of chainbuild.yaml.
     """
-    from chainbuild.cli.project import build_or_plan
+    from chainbuild.cli.runs.project import build_or_plan
 
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
@@ -104,7 +104,7 @@ def plan(
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Show what `build` would do with the same arguments, and why. With -v, also show the builder's command lines."""
-    from chainbuild.cli.project import build_or_plan
+    from chainbuild.cli.runs.project import build_or_plan
 
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)

@@ -78,7 +78,7 @@ def list_(
     json: flags.Json = False,
 ) -> int:
     """List the images in build order, with their source and what they shadow."""
-    from chainbuild.cli.image_types import list_types
+    from chainbuild.cli.runs.image_types import list_types
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
     options = ImageTypeOptions(globs=globs, repository=repository, casa_version=casa_version)
@@ -109,7 +109,7 @@ def plan(
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Show what `create` would do, and why."""
-    from chainbuild.cli.image_types import create_types
+    from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
@@ -150,7 +150,7 @@ def create(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build images, and any of their dependencies that are missing from the chain registry."""
-    from chainbuild.cli.image_types import create_types
+    from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
@@ -191,7 +191,7 @@ def update(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Update outdated images and the images below them: pull what is published up to date, build the rest."""
-    from chainbuild.cli.image_types import update_types
+    from chainbuild.cli.runs.image_types import update_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
@@ -227,7 +227,7 @@ def publish(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
-    from chainbuild.cli.image_types import publish_types
+    from chainbuild.cli.runs.image_types import publish_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
@@ -257,7 +257,7 @@ def new(
     dry_run: flags.DryRunOfFiles = False,
 ) -> int:
     """Write a new image type to ~/.config/casa-distro/docker."""
-    from chainbuild.cli.image_types import make_new
+    from chainbuild.cli.runs.image_types import make_new
     from chainbuild.requests.image_types import ImageTypeOptions, read_look
 
     look = read_look(ImageTypeOptions(repository=repository, casa_version=casa_version))

@@ -66,7 +66,7 @@ def layer(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build a folder with a plain Dockerfile as one image on a base of your choice, without editing the file."""
-    from chainbuild.cli.project import build_layer
+    from chainbuild.cli.runs.project import build_layer
     from chainbuild.requests.layer import LayerOptions
 
     options = LayerOptions(folder=Path(folder), image=tag, base=base, base_arg=base_arg, platform=platform, alone=alone)

@@ -180,7 +180,7 @@ def trace(
     json: flags.Json = False,
 ) -> int:
     """Run a command in the last image of a chain and list the files it uses that the result lacks."""
-    from chainbuild.cli.trace import run_trace
+    from chainbuild.cli.runs.trace import run_trace
     from chainbuild.requests.retest import RetestOptions
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform)

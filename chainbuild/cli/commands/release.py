@@ -42,7 +42,7 @@ def create(
     json: flags.Json = False,
 ) -> int:
     """Write a plan for built images: digests, tags, what they replace, differences, tests, warnings."""
-    from chainbuild.cli.release import Where, create_plan
+    from chainbuild.cli.runs.release import Where, create_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
     title = name or time.strftime("%Y-%m-%d")
@@ -67,7 +67,7 @@ def update(
     json: flags.Json = False,
 ) -> int:
     """Update the images of a plan. Everything else in the plan stays, including comments and decisions."""
-    from chainbuild.cli.release import Where, update_plan
+    from chainbuild.cli.runs.release import Where, update_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
     return update_plan(where, tuple(images or ()))
@@ -85,7 +85,7 @@ def show(
     json: flags.Json = False,
 ) -> int:
     """Show a plan and its open decisions. Reads only the file."""
-    from chainbuild.cli.release import Where, show_the_plan
+    from chainbuild.cli.runs.release import Where, show_the_plan
 
     return show_the_plan(Where(root=root, plan=plan, json=json), html=html)
 
@@ -108,7 +108,7 @@ def publish(
     json: flags.Json = False,
 ) -> int:
     """Write a folder for a web server: the plan as an HTML page, and the plan file."""
-    from chainbuild.cli.release import Where, publish_plan
+    from chainbuild.cli.runs.release import Where, publish_plan
 
     return publish_plan(Where(root=root, plan=plan, json=json), output)
 
@@ -127,7 +127,7 @@ def apply(
 
     Fails if a decision is open, an image is missing, or an image changed since the review.
     """
-    from chainbuild.cli.release import Where, apply_plan
+    from chainbuild.cli.runs.release import Where, apply_plan
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
     return apply_plan(where, dry_run=dry_run)
@@ -144,7 +144,7 @@ def rollback(
     json: flags.Json = False,
 ) -> int:
     """Point the tags that the plan moved back at their previous digests."""
-    from chainbuild.cli.release import Where, roll_back
+    from chainbuild.cli.runs.release import Where, roll_back
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
     return roll_back(where, dry_run=dry_run)

@@ -71,7 +71,7 @@ def plan(
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
     """Show what would be built, and why: final images; with -v the science layers; with -vv the merged Dockerfiles."""
-    from chainbuild.cli.science import build_science
+    from chainbuild.cli.runs.science import build_science
     from chainbuild.requests.science import ScienceOptions, read_science
 
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder)
@@ -110,7 +110,7 @@ def build(
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build what is missing from the registry, and tag the images once all of them are built."""
-    from chainbuild.cli.science import build_science
+    from chainbuild.cli.runs.science import build_science
     from chainbuild.requests.science import ScienceOptions, read_science
 
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
@@ -134,7 +134,7 @@ def orphans(
     json: flags.Json = False,
 ) -> int:
     """List released versions that no final layer of this tree continues: they get no more compat updates."""
-    from chainbuild.cli.science import list_orphans
+    from chainbuild.cli.runs.science import list_orphans
     from chainbuild.requests.science import ScienceOptions, read_science
 
     options = ScienceOptions(root=root, repo=repo, registry=registry, port=registry_port)

@@ -77,7 +77,7 @@ def shell(
 
 def _of_layer(text: str, root: Path) -> str:
     """Return the image of a layer of the project if `text` is a layer's name, else `text`."""
-    from chainbuild.cli.project import load_project
+    from chainbuild.cli.runs.project import load_project
     from chainbuild.errors import WrongUseError
 
     if "/" in text or ":" in text:

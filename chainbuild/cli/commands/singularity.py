@@ -73,7 +73,7 @@ def create(
     json: flags.Json = False,
 ) -> int:
     """Convert images to SIF files, each with a checksum file; skip images that did not change."""
-    from chainbuild.cli.singularity import CreateOptions, run_create
+    from chainbuild.cli.runs.singularity import CreateOptions, run_create
 
     options = CreateOptions(images=images, folder=folder, platform=platform, refresh=refresh, helper=helper)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
@@ -89,7 +89,7 @@ def list_files(
     json: flags.Json = False,
 ) -> int:
     """List the SIF files of a folder; with --to, compare them with the published ones."""
-    from chainbuild.cli.singularity import run_list
+    from chainbuild.cli.runs.singularity import run_list
 
     return run_list(tuple(names or ()), folder, to, as_json=json)
 
@@ -106,7 +106,7 @@ def publish(
     json: flags.Json = False,
 ) -> int:
     """Upload the SIF files that differ from the published ones: each file whole or not at all, its checksum last."""
-    from chainbuild.cli.singularity import run_publish
+    from chainbuild.cli.runs.singularity import run_publish
 
     return run_publish(
         tuple(names or ()),

@@ -42,7 +42,7 @@ def again(
     json: flags.Json = False,
 ) -> int:
     """Run the tests of an option's steps again in the chain registry's images, or the test of one image."""
-    from chainbuild.cli.retest import run_again
+    from chainbuild.cli.runs.retest import run_again
     from chainbuild.requests.retest import RetestOptions
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform, test=test_file)

@@ -34,7 +34,7 @@ def why(
     json: flags.Json = False,
 ) -> int:
     """Explain why a step would be built: list everything that differs from its last record."""
-    from chainbuild.cli.project import unsaid_run
+    from chainbuild.cli.runs.project import unsaid_run
     from chainbuild.errors import WrongUseError
     from chainbuild.operations.why import explain, steps_named
     from chainbuild.requests.build import read_build_request

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from chainbuild.registry.transport import read_chunks
+from chainbuild.registry.http.transport import read_chunks
 from chainbuild.singularity.collection import Sif
 
 Told = Callable[[int, int], None]

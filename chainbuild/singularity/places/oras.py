@@ -11,9 +11,9 @@ from typing import Final
 
 from chainbuild.errors import NotFoundInRegistryError, WrongUseError
 from chainbuild.references import ChainRegistry, Digest, ImageReference
+from chainbuild.registry.http.transport import Body
 from chainbuild.registry.oci import Descriptor, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Body
 from chainbuild.singularity.collection import Sif
 from chainbuild.singularity.names import SifName
 from chainbuild.singularity.places.address import Address

@@ -13,11 +13,11 @@ from urllib.parse import quote, unquote
 
 from chainbuild import limits
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
-from chainbuild.registry.answers import is_busy
-from chainbuild.registry.auth import Credentials, is_this_machine
-from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
-from chainbuild.registry.wire import shown
+from chainbuild.registry.http.answers import is_busy
+from chainbuild.registry.http.auth import Credentials, is_this_machine
+from chainbuild.registry.http.pooled_transport import PooledTransport
+from chainbuild.registry.http.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
+from chainbuild.registry.http.wire import shown
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, read_checksum
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places.address import Address

@@ -29,10 +29,10 @@ from chainbuild.model import Graph
 from chainbuild.records.index import SeenRecords
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference, Platform
-from chainbuild.registry.auth import Credentials
+from chainbuild.registry.http.auth import Credentials
+from chainbuild.registry.http.transport import Transport
 from chainbuild.registry.images import resolve
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import Transport
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY, TRUSTED_KEYS, KeyRing
 from chainbuild.trust.keys import PublicKey

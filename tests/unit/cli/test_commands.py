@@ -15,9 +15,9 @@ from typer.main import get_command
 
 import chainbuild
 from chainbuild.cli import run
-from chainbuild.cli import runner as running
 from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.cli.examples import EXAMPLES
+from chainbuild.cli.runs import runner as running
 from chainbuild.errors import ExitCode
 from chainbuild.execution.backends import use_backends
 from tests.support.world import THREE_STEPS, World

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chainbuild.context.remote import GitAddress, RemoteContent
 from chainbuild.model import UNKNOWN
-from chainbuild.registry.transport import HttpRequest, HttpResponse, TransportError
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse, TransportError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "89abcdef0123456789abcdef0123456789abcdef"

@@ -17,8 +17,8 @@ from chainbuild.execution.outcome import DEADLINE
 from chainbuild.execution.repair import DAMAGED
 from chainbuild.records.record import Record
 from chainbuild.references import ChainRegistry, ImageReference
+from chainbuild.registry.http.transport import HttpRequest
 from chainbuild.registry.images import platforms_of, resolve
-from chainbuild.registry.transport import HttpRequest
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer
 from tests.support.keys import store_record

@@ -16,8 +16,8 @@ from chainbuild.execution.session import open_session
 from chainbuild.planning.decisions import Renewal
 from chainbuild.records.index import SeenRecords
 from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.registry.images import resolve
-from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace

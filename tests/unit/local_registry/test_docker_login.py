@@ -13,7 +13,7 @@ import pytest
 
 from chainbuild.local_registry import login as module
 from chainbuild.local_registry.login import Login, docker_config, ensure_docker_login, explain, find_stored
-from chainbuild.registry.auth import Credentials, find_credentials
+from chainbuild.registry.http.auth import Credentials, find_credentials
 
 ENDPOINT = "localhost:5000"
 LOGIN = Login(password="a" * 64, hashed="$2b$04$x")

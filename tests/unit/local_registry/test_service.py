@@ -22,7 +22,7 @@ from chainbuild.local_registry.containers import Container
 from chainbuild.local_registry.leases import Leases
 from chainbuild.local_registry.ports import Reply
 from chainbuild.local_registry.service import ManagedRegistry
-from chainbuild.registry.answers import is_registry
+from chainbuild.registry.http.answers import is_registry
 from chainbuild.values import replace
 
 _sleep = time.sleep

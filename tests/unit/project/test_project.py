@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chainbuild.cli.project import load_project, unsaid_run
+from chainbuild.cli.runs.project import load_project, unsaid_run
 from chainbuild.cli.settings import settings_from
 from chainbuild.errors import WrongUseError
 from chainbuild.project.location import find_project

@@ -17,11 +17,7 @@ from jsonschema import Draft202012Validator
 from chainbuild import references
 from chainbuild.project.schema import _PLATFORMS, LAYER, PROJECT, SCHEMA_PLACE, put_schema, schema, schema_text
 from chainbuild.yamlspec.nodes import read_nodes
-from chainbuild.yamlspec.rules import (
-    ListRule,
-    Rule,
-    TableRule,
-)
+from chainbuild.yamlspec.rules import ListRule, Rule, TableRule
 from tests.support.yaml_documents import anything, near
 
 FILE = "chainbuild.yaml"

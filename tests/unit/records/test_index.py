@@ -10,7 +10,7 @@ from chainbuild.planning.decisions import Plan, Renewal
 from chainbuild.records.index import RecordIndex, read_index
 from chainbuild.records.record import Record
 from chainbuild.records.tags import image_tag, index_tag
-from chainbuild.registry.transport import TransportError
+from chainbuild.registry.http.transport import TransportError
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer
 from tests.support.keys import signing_key

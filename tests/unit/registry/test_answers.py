@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.registry.answers import Meaning, is_busy, is_page, is_registry, meaning, statement
+from chainbuild.registry.http.answers import Meaning, is_busy, is_page, is_registry, meaning, statement
 from tests.support.fake_registry import Answer, FakeResponse
 
 JSON = {"content-type": "application/json; charset=utf-8"}

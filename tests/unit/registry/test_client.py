@@ -12,10 +12,10 @@ import pytest
 
 from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, RegistryError, UnreachableError
 from chainbuild.references import Digest
-from chainbuild.registry.auth import Credentials
 from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.http.auth import Credentials
+from chainbuild.registry.http.transport import Body, TransportError
 from chainbuild.registry.oci import OCI_INDEX, OCI_MANIFEST, digest_of
-from chainbuild.registry.transport import Body, TransportError
 from tests.support.fake_registry import Answer, FakeRegistry
 
 SECRET = "pa55word-of-tests"

@@ -20,10 +20,10 @@ from chainbuild.errors import (
 )
 from chainbuild.limits import Limit
 from chainbuild.references import Digest
-from chainbuild.registry.auth import Credentials, is_this_machine
 from chainbuild.registry.client import RegistryClient
+from chainbuild.registry.http.auth import Credentials, is_this_machine
+from chainbuild.registry.http.transport import Body, HttpRequest, HttpResponse, TransportError
 from chainbuild.registry.oci import OCI_MANIFEST, digest_of
-from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, TransportError
 from chainbuild.values import replace
 from tests.support.fake_registry import Answer, FakeRegistry
 

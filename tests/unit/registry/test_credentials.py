@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chainbuild.errors import LoginNeededError
-from chainbuild.registry.auth import Credentials, find_credentials, from_docker_config, run_helper
+from chainbuild.registry.http.auth import Credentials, find_credentials, from_docker_config, run_helper
 
 SECRET = "pa55word-of-tests"
 ME = Credentials(user="me", password=SECRET)

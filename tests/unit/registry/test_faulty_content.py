@@ -32,10 +32,10 @@ from chainbuild.records.tags import index_tag
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.artifacts import attached, put_artifact, read_artifact
 from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.http.transport import TransportError
 from chainbuild.registry.images import copy_image, read_config, read_index, resolve
 from chainbuild.registry.oci import OCI_CONFIG, OCI_EMPTY, OCI_INDEX, Descriptor, Index, Manifest, canonical, digest_of
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import TransportError
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import Answer, FakeRegistry
 from tests.support.keys import signing_key

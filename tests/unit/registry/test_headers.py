@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header, next_link, whole_number
+from chainbuild.registry.http.headers import (
+    Challenge,
+    address_of,
+    challenges,
+    is_secret_header,
+    next_link,
+    whole_number,
+)
 
 BASE = "https://registry.example:5000/v2/team/app/blobs/uploads/"
 # Parts of real headers, and text that breaks parsers.

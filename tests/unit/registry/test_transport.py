@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chainbuild import limits
-from chainbuild.registry import plain_transport, pooled_transport
-from chainbuild.registry.plain_transport import PlainTransport
-from chainbuild.registry.pooled_transport import PooledTransport
-from chainbuild.registry.transport import Body, HttpRequest, Transport, TransportError
-from chainbuild.registry.watch import Watch, WatchError, watched
+from chainbuild.registry.http import plain_transport, pooled_transport
+from chainbuild.registry.http.plain_transport import PlainTransport
+from chainbuild.registry.http.pooled_transport import PooledTransport
+from chainbuild.registry.http.transport import Body, HttpRequest, Transport, TransportError
+from chainbuild.registry.http.watch import Watch, WatchError, watched
 from chainbuild.values import replace
 
 QUICK = limits.Pace(answer=0.2, commit=0.2, silence=0.1, grace=0.2, error=0.1, leftover=0.05, rate=1 << 20)

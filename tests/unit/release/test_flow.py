@@ -18,8 +18,8 @@ from chainbuild.cli import run
 from chainbuild.execution.backends import use_backends
 from chainbuild.images.provenance import VISIBILITY_LABEL
 from chainbuild.references import ImageReference, Platform
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.registry.images import put_tag, resolve
-from chainbuild.registry.transport import HttpRequest, HttpResponse, Transport
 from chainbuild.release.inspection import look_at, warnings_of
 from tests.support.keys import store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chainbuild.cli import run
-from chainbuild.cli import science as science_running
+from chainbuild.cli.runs import science as science_running
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.backends import use_backends
 from chainbuild.images.local_store import LocalImage

@@ -17,10 +17,10 @@ from chainbuild.errors import (
     RegistryError,
     WrongUseError,
 )
-from chainbuild.registry.auth import Credentials
+from chainbuild.registry.http.auth import Credentials
+from chainbuild.registry.http.transport import HttpRequest, HttpResponse
 from chainbuild.registry.oci import Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.transport import HttpRequest, HttpResponse
 from chainbuild.singularity.collection import Collection, Sif
 from chainbuild.singularity.places.address import parse_address
 from chainbuild.singularity.places.destination import Told

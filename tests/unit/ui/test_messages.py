@@ -23,7 +23,7 @@ from chainbuild.ui.terminal import plain_text
 
 LABEL = re.compile(r"(?:^|\n|[^\w\s] ?)(?:warning|error): $")
 """A level as the end of a string or of a part of an f-string, at which its text follows."""
-WRITERS = frozenset({"chainbuild/cli/__init__.py", "chainbuild/cli/frame.py"})
+WRITERS = frozenset({"chainbuild/cli/__init__.py", "chainbuild/cli/runs/frame.py"})
 """The callers of `show_error`, which takes both streams."""
 
 

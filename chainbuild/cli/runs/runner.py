@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chainbuild.cli.frame import Ended, run_in_frame
 from chainbuild.cli.output import messages
+from chainbuild.cli.runs.frame import Ended, run_in_frame
 from chainbuild.errors import ExitCode
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.outcome import RunOutcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chainbuild.cli.output import messages, open_quietly
-from chainbuild.cli.runner import run_build
+from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
 from chainbuild.execution.pipeline import PlannedRun, commands, plan_run

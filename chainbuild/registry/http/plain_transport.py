@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from chainbuild import limits
-from chainbuild.registry.transport import (
+from chainbuild.registry.http.transport import (
     CHUNK,
     SOON_READ,
     HttpRequest,
@@ -19,7 +19,7 @@ from chainbuild.registry.transport import (
     checked_headers,
     split_url,
 )
-from chainbuild.registry.watch import Watch, under, watched
+from chainbuild.registry.http.watch import Watch, under, watched
 
 
 class PlainTransport:

@@ -17,10 +17,10 @@ from chainbuild.errors import (
     RegistryError,
     UnreachableError,
 )
-from chainbuild.registry.answers import is_busy, is_page, is_registry, meaning, statement
-from chainbuild.registry.auth import Authorizer, Lookup, Scope
-from chainbuild.registry.headers import address_of, origin, whole_number
-from chainbuild.registry.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
+from chainbuild.registry.http.answers import is_busy, is_page, is_registry, meaning, statement
+from chainbuild.registry.http.auth import Authorizer, Lookup, Scope
+from chainbuild.registry.http.headers import address_of, origin, whole_number
+from chainbuild.registry.http.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
 from chainbuild.values import replace
 
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE"})

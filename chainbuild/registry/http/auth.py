@@ -23,9 +23,9 @@ from urllib.parse import urlencode, urlsplit
 
 from chainbuild.errors import LoginNeededError, RegistryBusyError, RegistryError
 from chainbuild.references import DOCKER_HUB
-from chainbuild.registry.answers import is_busy
-from chainbuild.registry.headers import Challenge, address_of, challenges, is_secret_header
-from chainbuild.registry.transport import Body, HttpRequest
+from chainbuild.registry.http.answers import is_busy
+from chainbuild.registry.http.headers import Challenge, address_of, challenges, is_secret_header
+from chainbuild.registry.http.transport import Body, HttpRequest
 
 # Docker stores the hub's login under this historical name.
 _HUB_KEY: Final = "https://index.docker.io/v1/"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chainbuild.cli.frame import Ended, run_in_frame
+from chainbuild.cli.runs.frame import Ended, run_in_frame
 from chainbuild.cli.show import Show
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.session import Session

@@ -25,7 +25,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.registry.transport import HttpResponse, TransportError
+from chainbuild.registry.http.transport import HttpResponse, TransportError
 
 Meaning = Literal["absent", "perhaps absent", "login", "busy", "refused"]
 

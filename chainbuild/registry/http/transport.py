@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.registry.headers import whole_number
-from chainbuild.registry.watch import Watch
+from chainbuild.registry.http.headers import whole_number
+from chainbuild.registry.http.watch import Watch
 
 CHUNK: Final = 1 << 20
 # Unneeded bytes of a body that are read nevertheless, because that is faster than a new connection.

@@ -77,7 +77,7 @@ def _run_project(options: RunOptions, show: Show) -> int:
     code = _run_layers(run, show) if run else int(ExitCode.DONE)
     if science is None or code not in {ExitCode.DONE, ExitCode.WOULD_BUILD}:
         return code
-    from chainbuild.cli.science import build_science
+    from chainbuild.cli.runs.science import build_science
 
     return code or build_science(science, show)
 
@@ -135,8 +135,8 @@ def _run_layers(run: LayerRun, show: Show) -> int:
 
 
 def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> int:
-    from chainbuild.cli import runner as running
     from chainbuild.cli.output import messages, open_quietly
+    from chainbuild.cli.runs import runner as running
     from chainbuild.requests.layer import tell_standings
 
     standings = layers.standings if layers else ()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from chainbuild.cli.frame import Ended, run_in_frame, show_failures
 from chainbuild.cli.output import open_quietly
+from chainbuild.cli.runs.frame import Ended, run_in_frame, show_failures
 from chainbuild.cli.settings import settings_from
 from chainbuild.cli.show import Show
 from chainbuild.errors import Problem, WrongUseError
