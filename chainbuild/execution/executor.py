@@ -37,19 +37,21 @@ STOP_SECONDS = 10.0
 class Executor:
     """Executes a plan once."""
 
-    def __init__(self, plan: Plan, tools: ExecutionServices, options: ExecutionOptions) -> None:
+    def __init__(self, plan: Plan, services: ExecutionServices, options: ExecutionOptions) -> None:
         self._options = options
         self._graph = plan.graph
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
-        self._tools = tools
-        self._emit = tools.emit
+        self._services = services
+        self._emit = services.emit
         self._jobs = options.jobs or max(1, len({chain.platform.oci for chain in plan.graph.chains}))
         self._stopping = False
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
-        self._repair = ParentRepair(tools.registries, self.outcome, self._order, decide=self._decide, build=self._built)
+        self._repair = ParentRepair(
+            services.registries, self.outcome, self._order, decide=self._decide, build=self._built
+        )
 
     def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
@@ -67,7 +69,7 @@ class Executor:
         except KeyboardInterrupt:
             self._stopping = True
             # Let the builds end while the registry and the logs are still open.
-            self._tools.driver.stop()
+            self._services.driver.stop()
             wait(running, timeout=STOP_SECONDS)
             raise
         finally:
@@ -121,7 +123,7 @@ class Executor:
         proves = (
             decision.cached_record is not None
             and bool(step.test or step.traced)
-            and not self._tools.finisher.verdict_stands(step, decision.cached_record)
+            and not self._services.finisher.verdict_stands(step, decision.cached_record)
         )
         if (decision.cached_record is None or proves) and self._repair.rebuild_parents(step):
             decision = self._decide(step)
@@ -130,7 +132,7 @@ class Executor:
             # An image that was deleted after planning must be built.
             with suppress(NotFoundInRegistryError):
                 if decision.source:
-                    self._tools.records.bring(decision.source, step.repository, decision.cached_record)
+                    self._services.records.bring(decision.source, step.repository, decision.cached_record)
                 if step.id not in self._results_ids or self._repair.is_complete(result):
                     return self._reused(result)
             self._repair.rebuild_parents(step)
@@ -141,7 +143,7 @@ class Executor:
         planned = self._planned[step.id]
         if planned.cached_record is not None and not any(self.outcome.results[need].built for need in step.needs):
             return planned
-        return self._tools.planner.with_fresh_inputs().plan_step(step, self._facts(step))
+        return self._services.planner.with_fresh_inputs().plan_step(step, self._facts(step))
 
     def _facts(self, step: Step) -> dict[StepId, ImageFacts]:
         return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
@@ -155,8 +157,8 @@ class Executor:
         except NotProvenError as error:
             self._failed(result.step, started, error)
             raise
-        self._tools.before_name(result.step, record.image)
-        put_tag(self._tools.registries, result.step.reference, record.image)
+        self._services.before_name(result.step, record.image)
+        put_tag(self._services.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
                 step=result.step.id,
@@ -172,17 +174,17 @@ class Executor:
     def _tested(self, result: StepResult) -> Record:
         """Return the record of a reused step after it passed its current test; a step that fails is not tagged."""
         step = result.step
-        if self._tools.finisher.verdict_stands(step, result.record):
+        if self._services.finisher.verdict_stands(step, result.record):
             return result.record
-        image = resolve(self._tools.registries, result.reference, step.platform)
+        image = resolve(self._services.registries, result.reference, step.platform)
         started = time.monotonic()
-        self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._tools.log_path(step.id)))
+        self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._services.log_path(step.id)))
         try:
-            record = self._tools.finisher.tested(step, image, result.record, self._inputs(step)[1])
+            record = self._services.finisher.tested(step, image, result.record, self._inputs(step)[1])
         except ChainbuildError as error:
             self._failed(step, started, error)
             raise
-        self._tools.records.write(step.repository, record)
+        self._services.records.write(step.repository, record)
         return record
 
     def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
@@ -213,7 +215,7 @@ class Executor:
     def _built(self, decision: Decision) -> StepResult:
         step, started = decision.step, time.monotonic()
         activity = step.kind.value
-        log_path = self._tools.log_path(step.id)
+        log_path = self._services.log_path(step.id)
         self._emit(events.StepStarted(step=step.id, activity=activity, log_path=log_path))
         try:
             record = self._build(step, decision.components, started)
@@ -236,25 +238,25 @@ class Executor:
         return StepResult(step=step, record=record, built=True)
 
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
-        tools = self._tools
+        services = self._services
         if components is None:  # a pinned step whose image is damaged
-            components = tools.planner.with_fresh_inputs().components(step, self._facts(step))
+            components = services.planner.with_fresh_inputs().components(step, self._facts(step))
         pinned, images = self._inputs(step)
         staging = staging_reference(step)
         spec = build_spec_for(
             step,
             pinned,
             image=str(staging),
-            sent=tools.planner.with_fresh_inputs().sent(step, self._facts(step)),
+            sent=services.planner.with_fresh_inputs().sent(step, self._facts(step)),
             extra=stage_args(step, *_of_chain(step, images)),
         )
-        files = tools.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
-        with with_handed(step, spec, files, images, tools.registries, self._emit) as whole_spec:
+        files = services.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
+        with with_handed(step, spec, files, images, services.registries, self._emit) as whole_spec:
             image = self._run_build(step, whole_spec, images)
         provenance = (
             self._provenance(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
         )
-        finished_image = tools.finisher.finish(step, spec, image, images, provenance)
+        finished_image = services.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
         record = Record.of_image(
@@ -262,7 +264,7 @@ class Executor:
             components,
             step=step.id,
             family=step.family,
-            built_at=tools.clock(),
+            built_at=services.clock(),
             seconds=time.monotonic() - started,
         )
         record = replace(
@@ -271,7 +273,7 @@ class Executor:
             unpacked=finished_image.unpacked,
             verdicts=finished_image.verdicts,
             warnings=WarningList.of(finished_image.warnings),
-            notes={**tools.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
+            notes={**services.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
             parents={
                 parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images
@@ -283,16 +285,16 @@ class Executor:
             text = f"{step.id}: its inputs {change}, so the result will not be reused"
             self._emit(events.Message(level="warning", text=text))
         else:
-            tools.records.write(step.repository, record)
+            services.records.write(step.repository, record)
         self._warn(step, record)
-        tools.before_name(step, image.digest)
-        put_tag(tools.registries, step.reference, image.digest)
+        services.before_name(step, image.digest)
+        put_tag(services.registries, step.reference, image.digest)
         return record
 
     def _input_change(self, step: Step, components: Components) -> str:
         """Return how the inputs changed during the build, so that the key does not match the image; empty if not."""
         try:
-            now = self._tools.planner.with_fresh_inputs().components(step, self._facts(step))
+            now = self._services.planner.with_fresh_inputs().components(step, self._facts(step))
         except WrongUseError:
             return "changed while it was built"
         if now.unknown_remotes:
@@ -305,13 +307,13 @@ class Executor:
         # Only a builder can execute ONBUILD triggers of the base.
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
             dockerfile = parse(step.text, spec.shown)
-            return join(self._tools.registries, images[step.parent], images[FILES], dockerfile, staging)
+            return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
         if step.text is not None:
             step.dockerfile.write_bytes(step.text)
-        built = self._tools.driver.build(spec, self._emit)
+        built = self._services.driver.build(spec, self._emit)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
-        return resolve(self._tools.registries, staging.with_digest(built.digest), step.platform)
+        return resolve(self._services.registries, staging.with_digest(built.digest), step.platform)
 
     def _provenance(self, step: Step, key: str) -> Provenance:
         """Return the step and everything below it, lowest first, including the provenance of a base built by chainbuild."""
@@ -324,7 +326,7 @@ class Executor:
             for other in (*(self._steps[need] for need in below), step)
             for image in other.images
             if image.name == CHAIN_IMAGE and image.external is not None
-            for entry in read_provenance(self._tools.found[str(image.source), image.platform.oci].image.config)
+            for entry in read_provenance(self._services.found[str(image.source), image.platform.oci].image.config)
         ]
         entries = [
             ProvenanceStep(step=need, key=self.outcome.results[need].record.key)
@@ -340,10 +342,10 @@ class Executor:
         for image in step.images:
             if image.from_step is not None:
                 need = self.outcome.results[image.from_step]
-                images[image.name] = resolve(self._tools.registries, need.reference, need.step.platform)
+                images[image.name] = resolve(self._services.registries, need.reference, need.step.platform)
                 pinned[image.name] = images[image.name].reference.pinned
             else:
-                resolved = self._tools.found[str(image.source), image.platform.oci]
+                resolved = self._services.found[str(image.source), image.platform.oci]
                 images[image.name], pinned[image.name] = resolved.image, resolved.pinned
         return pinned, images
 

@@ -151,7 +151,7 @@ def execute(
         notice=session.registries.notice,
         clock=backends.clock,
     )
-    tools = ExecutionServices(
+    services = ExecutionServices(
         driver=session.driver,
         registries=session.registries,
         records=session.records,
@@ -170,7 +170,7 @@ def execute(
         clock=backends.clock,
         before_name=notes.note,
     )
-    outcome = Executor(planned.plan, tools, options).run()
+    outcome = Executor(planned.plan, services, options).run()
     _update_index(graph, planned.index, outcome, notes)
     session.records.seen.remember(result.record for result in outcome.results.values())
     session.records.seen.remember_times(planned.asked.used)
