@@ -15,9 +15,16 @@ from chainbuild import __version__
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
+    DamagedContentError,
     ExitCode,
     InterruptedRunError,
+    LoginNeededError,
+    NotFoundInRegistryError,
     NotProvenError,
+    NotReadyError,
+    RegistryBusyError,
+    RegistryError,
+    UnreachableError,
     WrongUseError,
 )
 from chainbuild.text import escaped, plural
@@ -27,6 +34,16 @@ from chainbuild.ui.terminal import Line, Span, Terminal
 
 SCHEMA: Final = "chainbuild.error/1"
 _FINDINGS_SHOWN: Final = 40
+_WAYS_OUT: Final[tuple[tuple[type[ChainbuildError], str], ...]] = (
+    (LoginNeededError, "Log in to the registry with docker login, and check that the account may use this repository."),
+    (UnreachableError, "Check the network and the registry, then run the command again: finished steps are kept."),
+    (RegistryBusyError, "Run the command again later: finished steps are kept."),
+    (NotFoundInRegistryError, "Check the name, the tag and the platform."),
+    (DamagedContentError, "Push the image again, or delete it: the next run builds what is missing."),
+    (RegistryError, "Check the registry with chainbuild doctor."),
+    (NotReadyError, "Check this machine with chainbuild doctor."),
+)
+"""What to do about errors that do not say it themselves, by their class; the first that fits."""
 
 
 def show_error(
@@ -72,7 +89,7 @@ def error_as_json(error: BaseException, trace: Path | None = None) -> dict[str, 
         "error": type(error).__name__,
         "message": ours.message if ours else f"{type(error).__name__}: {error}",
         "where": ours.where if ours else "",
-        "hint": ours.hint if ours else _report_hint(trace),
+        "hint": _way_out(ours) if ours else _report_hint(trace),
         "problems": [{"path": p.path, "line": p.line, "message": p.message, "hint": p.hint} for p in problems],
         "log_tail": list(build.log_tail) if build else [],
         "log_path": str(log_path) if log_path else None,
@@ -104,7 +121,12 @@ def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozens
         lines += [(Span(f"  {escaped(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
         if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
             lines.append((Span(f"  … and {more} more (--json shows all)", "dim"),))
-    return lines + hint_lines(error.hint)
+    return lines + hint_lines(_way_out(error))
+
+
+def _way_out(error: ChainbuildError) -> str:
+    """Return the error's hint, or what helps against most errors of its class."""
+    return error.hint or next((hint for kind, hint in _WAYS_OUT if isinstance(error, kind)), "")
 
 
 def _was_shown(tail: tuple[str, ...], shown: frozenset[tuple[str, ...]]) -> bool:

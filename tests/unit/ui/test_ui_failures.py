@@ -11,13 +11,22 @@ import pytest
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
+    DamagedContentError,
     ExitCode,
+    LimitError,
+    LoginNeededError,
+    NotAnImageError,
+    NotFoundInRegistryError,
     NotProvenError,
     NotReadyError,
     Problem,
+    RegistryBusyError,
+    RegistryError,
+    UnreachableError,
     WrongUseError,
 )
 from chainbuild.ui import Terminal, show_error
+from chainbuild.ui.failures import error_as_json
 
 WRONG = WrongUseError(
     [
@@ -165,3 +174,15 @@ def test_bug_without_log_folder_writes_to_temporary_folder(tmp_path: Path, monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     told(ValueError("x"), log_folder=tmp_path / "not-made")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(DamagedContentError, LimitError, LoginNeededError, NotAnImageError, NotFoundInRegistryError, NotReadyError),
+        *(RegistryBusyError, RegistryError, UnreachableError),
+    ],
+)
+def test_error_without_hint_shows_what_helps_against_its_kind(kind: type[ChainbuildError]) -> None:
+    assert error_as_json(kind("broken"))["hint"].endswith(".")
+    assert error_as_json(kind("broken", hint="Do this."))["hint"] == "Do this."
