@@ -151,7 +151,7 @@ def test_build_of_foreign_tree_writes_nothing_outside(foreign: Place, victim: Pa
     assert done.built == ["10-a"]
     messages = [event["text"] for event in done.events("message")]
     assert any("docker-compose-registry.yml of this tree is ignored" in text for text in messages), messages
-    assert "symbolic link" in done.err
+    assert any("symbolic link" in text for text in messages), messages
     assert state_of(victim) == before
 
 
