@@ -32,6 +32,8 @@ from chainbuild.values import replace
 
 STOP_SECONDS = 10.0
 """How long an interrupted run waits for its builds after asking them to stop."""
+WAKE_SECONDS = 1.0
+"""How long a run waits at a time: a signal that arrives just before a wait begins takes effect only after it."""
 
 
 class Executor:
@@ -63,7 +65,7 @@ class Executor:
                 self._start_ready(pool, waiting, running)
                 if not running:
                     break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._ended(running.pop(future), future, waiting)
         except KeyboardInterrupt:
