@@ -174,7 +174,7 @@ def main() -> None:
         _wait_for(terminal, r"^done in", r"^\$ *$", seconds=600)
         terminal.type(change_command)
         terminal.type(_typed(plan_command))
-        plan = _wait_for(terminal, r"^takes about", r"^\$ *$", seconds=60)
+        plan = _wait_for(terminal, r"^expected about", r"^\$ *$", seconds=60)
     finally:
         terminal.close()
         shutil.rmtree(scratch, ignore_errors=True)
