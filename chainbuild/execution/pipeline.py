@@ -19,7 +19,7 @@ from chainbuild.execution.publish import publish_indexes, push_results, stale_wh
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.session import Session
 from chainbuild.images.resolver import EMPTY, Found, find_all
-from chainbuild.images.stage_statement_store import AskedNotes, AskedReader
+from chainbuild.images.stage_statement_store import StatementReader, StatementWriter
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Publication, Step, StepKind, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
@@ -44,7 +44,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     found: Found
     planner: Planner
     index: RecordIndex
-    asked: AskedReader
+    asked: StatementReader
 
 
 def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
@@ -54,7 +54,9 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
     build_platform = backends.build_platform()
     found = dict(find_all(finder, graph.external_images))
     # The images' inherited stage settings and ONBUILD triggers are known only after they are resolved.
-    asked = AskedReader(session.records, found, lambda text: session.emit(events.Message(level="warning", text=text)))
+    asked = StatementReader(
+        session.records, found, lambda text: session.emit(events.Message(level="warning", text=text))
+    )
     graph = with_inherited(graph, asked.asks_of, build_platform=build_platform)
     found |= find_all(finder, _not_in(found, graph))
     graph = with_trigger_images(graph, found, build_platform=build_platform)
@@ -143,7 +145,7 @@ def execute(
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
     graph, backends = planned.plan.graph, session.backends
-    notes = AskedNotes(
+    notes = StatementWriter(
         graph,
         session.registries,
         session.records.keyring,
@@ -177,7 +179,7 @@ def execute(
     return outcome
 
 
-def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: AskedNotes) -> None:
+def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: StatementWriter) -> None:
     """Write the records and the stage statements of the run into the indexes of its chains."""
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]

@@ -44,7 +44,7 @@ from chainbuild.step_id import PRODUCTION, StepId
 from chainbuild.trust.keyring import KeyRing
 
 
-class AskedReader:
+class StatementReader:
     """Reads the statements for the chains of one run. Each image is queried once."""
 
     def __init__(self, records: RecordStore, found: Found, notice: Callable[[str], None]) -> None:
@@ -189,7 +189,7 @@ def _refused(named: ImageReference, refusal: Refusal) -> str:
 _SCHEMA: Final = "1"
 
 
-class AskedNotes:
+class StatementWriter:
     """The statements of one run. `note` may be called from several threads."""
 
     def __init__(

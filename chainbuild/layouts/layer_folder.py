@@ -76,7 +76,7 @@ class Layers(Struct, frozen=True, kw_only=True):
     """The graph, and the base of each layer (on the first platform)."""
 
     graph: Graph
-    standings: tuple[LayerBase, ...]
+    layer_bases: tuple[LayerBase, ...]
 
 
 def layer_name(folder: Path) -> str:

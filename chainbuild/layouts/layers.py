@@ -58,15 +58,15 @@ class _Reader:
         read = [(layer, read_pieces(self.tree, layer, self.request.platforms)) for layer in self.request.layers]
         self._check_build_args(read)
         chains: list[Chain] = []
-        standings: dict[str, LayerBase] = {}
+        layer_bases: dict[str, LayerBase] = {}
         for platform in self.request.platforms:
             for layer, pieces in read:
-                chain = self._chain(layer, pieces, platform, standings)
+                chain = self._chain(layer, pieces, platform, layer_bases)
                 if chain:
                     chains.append(chain)
         repo = self.request.layers[0].image
         graph = Graph(repo=ImageReference(repo.registry, repo.repository), chains=tuple(chains))
-        return Layers(graph=graph, standings=tuple(standings.values()))
+        return Layers(graph=graph, layer_bases=tuple(layer_bases.values()))
 
     # Reading and checking ---------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class _Reader:
     # Building the graph -----------------------------------------------------------------------------------------------
 
     def _chain(
-        self, layer: LayerFolder, pieces: tuple[Piece, ...], platform: Platform, standings: dict[str, LayerBase]
+        self, layer: LayerFolder, pieces: tuple[Piece, ...], platform: Platform, layer_bases: dict[str, LayerBase]
     ) -> Chain | None:
         request = self.request
         result_tag = f"{layer.image.tag_or_latest}-{platform.name}"
@@ -132,7 +132,7 @@ class _Reader:
                 if result is None:
                     return None
                 base = result
-                standings.setdefault(layer.name, base.told)
+                layer_bases.setdefault(layer.name, base.told)
             last = piece is pieces[-1]
             tag = result_tag if last else f"{layer.image.tag_or_latest}-{layer.name}-{piece.name}-{platform.name}"
             steps.append(self._step(layer, piece, args, base, platform, tag))
@@ -246,8 +246,8 @@ class _Reader:
         image = ImageInput(
             name=arg or base_image.reference, source=reference, platform=platform, as_context=not arg, origin=where
         )
-        standing = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
-        return _Base(image=image, told=standing)
+        layer_base = LayerBase(layer=layer.name, base=reference, how=how, by_default=given is None)
+        return _Base(image=image, told=layer_base)
 
     def _step(
         self, layer: LayerFolder, piece: Piece, args: tuple[BuildArg, ...], base: _Base, platform: Platform, tag: str

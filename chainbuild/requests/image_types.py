@@ -62,7 +62,7 @@ class ImageTypesOverview(Struct, frozen=True, kw_only=True):
     chosen: tuple[str, ...] = field(default_factory=tuple)
 
 
-def read_look(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
+def read_overview(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
     """Read the image types. Errors: `WrongUseError` with all of their problems."""
     environ = environment() if environ is None else environ
     collector = ProblemCollector()

@@ -44,7 +44,7 @@ class LayerRun(Struct, frozen=True, kw_only=True):
     """A run with layers, and the base of each layer."""
 
     request: BuildRequest
-    standings: tuple[LayerBase, ...] = ()
+    layer_bases: tuple[LayerBase, ...] = ()
 
 
 def read_layer(options: LayerOptions) -> LayerRun:
@@ -98,7 +98,7 @@ def read_layer(options: LayerOptions) -> LayerRun:
 
     return LayerRun(
         request=BuildRequest(graph=layers.graph, settings=settings, options=replace(execution, graph_for=graph_for)),
-        standings=layers.standings,
+        layer_bases=layers.layer_bases,
     )
 
 
@@ -113,42 +113,42 @@ def parse_image_name(text: str) -> ImageReference:
 # Messages before the run ----------------------------------------------------------------------------------------------
 
 
-def tell_standings(session: Session, standings: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
+def report_bases(session: Session, layer_bases: Sequence[LayerBase], graph: Graph, emit: Emit) -> None:
     """Report the resolved base of each layer, and warn if a local image with a similar name is not used."""
     own = {str(names.repo) for _, names in published(graph.chains) if names.repo}
-    names = local_names(session) + registry_names(session) if any(item.by_default for item in standings) else ()
-    for standing in standings:
-        base = _resolved(session, standing, graph)
-        emit(Message(text=f"base of {standing.layer}: {base} ({standing.how})"))
-        if standing.by_default and standing.base is not None:
-            for text in _overlooked(standing, standing.base, names, own):
+    names = local_names(session) + registry_names(session) if any(item.by_default for item in layer_bases) else ()
+    for layer_base in layer_bases:
+        base = _resolved(session, layer_base, graph)
+        emit(Message(text=f"base of {layer_base.layer}: {base} ({layer_base.how})"))
+        if layer_base.by_default and layer_base.base is not None:
+            for text in _overlooked(layer_base, layer_base.base, names, own):
                 emit(Message(level="warning", text=text))
 
 
-def _resolved(session: Session, standing: LayerBase, graph: Graph) -> str:
-    if standing.base_layer:
-        every = (names for chain, names in published(graph.chains) if chain.option == standing.base_layer)
+def _resolved(session: Session, layer_base: LayerBase, graph: Graph) -> str:
+    if layer_base.base_layer:
+        every = (names for chain, names in published(graph.chains) if chain.option == layer_base.base_layer)
         made = next((names for names in every if names.repo), None)
-        return f"layer {standing.base_layer}" + (f", {made.repo}:{made.index_tag}" if made else "")
-    if standing.base is None:
+        return f"layer {layer_base.base_layer}" + (f", {made.repo}:{made.index_tag}" if made else "")
+    if layer_base.base is None:
         return "none"
     events: list[Event] = []
     # The run reports an image that is missing or found elsewhere. Only the note about a local image is passed on.
     with suppress(ChainbuildError):
-        result = replace(session, emit=events.append).finder().find(standing.base, graph.chains[0].platform)
+        result = replace(session, emit=events.append).finder().find(layer_base.base, graph.chains[0].platform)
         for event in events if result.from_local_store else ():
             session.emit(event)
-        return f"{standing.base}, {result.image.digest.short}"
-    return str(standing.base)
+        return f"{layer_base.base}, {result.image.digest.short}"
+    return str(layer_base.base)
 
 
 def _overlooked(
-    standing: LayerBase, base: ImageReference, names: Iterable[ImageReference], own: Iterable[str]
+    layer_base: LayerBase, base: ImageReference, names: Iterable[ImageReference], own: Iterable[str]
 ) -> list[str]:
     near = lookalikes(base, (name for name in names if str(ImageReference(name.registry, name.repository)) not in own))
     if not near:
         return []
-    text = f"the Dockerfile of {standing.layer} names {base}, but {near[0]} exists here, too:"
+    text = f"the Dockerfile of {layer_base.layer} names {base}, but {near[0]} exists here, too:"
     return [f"{text} to build on it, use --base {near[0]} (or base: in chainbuild.yaml)"]
 
 

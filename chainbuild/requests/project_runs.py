@@ -99,7 +99,7 @@ class _Merger:
                 settings=self.settings,
                 options=replace(execution, graph_for=_graph_for(self.project, self.given)),
             ),
-            standings=layers.standings if layers else (),
+            layer_bases=layers.layer_bases if layers else (),
         )
 
     # Combinations of arguments ----------------------------------------------------------------------------------------

@@ -79,11 +79,11 @@ def list_(
 ) -> int:
     """List the images in build order, with their source and what they shadow."""
     from chainbuild.cli.runs.image_types import list_types
-    from chainbuild.requests.image_types import ImageTypeOptions, read_look
+    from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
     options = ImageTypeOptions(globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, registry=registry, port=registry_port, public=public, private=private)
-    return list_types(read_look(options), as_json=json, verbosity=verbose)
+    return list_types(read_overview(options), as_json=json, verbosity=verbose)
 
 
 @app.command("plan")
@@ -258,7 +258,7 @@ def new(
 ) -> int:
     """Write a new image type to ~/.config/casa-distro/docker."""
     from chainbuild.cli.runs.image_types import make_new
-    from chainbuild.requests.image_types import ImageTypeOptions, read_look
+    from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
-    look = read_look(ImageTypeOptions(repository=repository, casa_version=casa_version))
+    look = read_overview(ImageTypeOptions(repository=repository, casa_version=casa_version))
     return make_new(look, name, from_, system, dry_run=dry_run)

@@ -137,18 +137,18 @@ def _run_layers(run: LayerRun, show: Show) -> int:
 def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> int:
     from chainbuild.cli.output import messages, open_quietly
     from chainbuild.cli.runs import runner as running
-    from chainbuild.requests.layer import tell_standings
+    from chainbuild.requests.layer import report_bases
 
-    standings = layers.standings if layers else ()
+    layer_bases = layers.layer_bases if layers else ()
     if not show.dry_run:
         return running.run_build(
             request,
             mode=show.mode,
             verbosity=show.verbosity,
-            before=lambda session: tell_standings(session, standings, request.graph, session.emit),
+            before=lambda session: report_bases(session, layer_bases, request.graph, session.emit),
         )
     # Stays open around the plan's own session, so that the managed registry starts only once.
-    with open_quietly(request.settings, json=show.json) if standings else nullcontext() as session:
+    with open_quietly(request.settings, json=show.json) if layer_bases else nullcontext() as session:
         if session:
-            tell_standings(session, standings, request.graph, messages(json=show.json).emit)
+            report_bases(session, layer_bases, request.graph, messages(json=show.json).emit)
         return running.run_plan(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)

@@ -27,7 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "science plan": ((), ("requests.science.read_science", "cli.runs.science.build_science")),
     "science build": ((), ("requests.science.read_science", "cli.runs.science.build_science")),
     "science orphans": ((), ("requests.science.read_science", "cli.runs.science.list_orphans")),
-    "types list": ((), ("requests.image_types.read_look", "cli.runs.image_types.list_types")),
+    "types list": ((), ("requests.image_types.read_overview", "cli.runs.image_types.list_types")),
     "types plan": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
     "types create": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
     "types update": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.update_types")),

@@ -66,7 +66,7 @@ def wrong(root: Path, files: Mapping[str, str], *layers: LayerFolder, **changed:
 def test_base_defaults_to_from_of_the_dockerfile(tmp_path: Path) -> None:
     layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os"))
     assert shown(layers.graph) == "amd64/os/os [meehan/os:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest"
-    (standing,) = layers.standings
+    (standing,) = layers.layer_bases
     assert (str(standing.base), standing.how, standing.by_default) == (
         "cern/slc6-base:latest",
         "FROM at os/Dockerfile:1",
@@ -80,8 +80,8 @@ def test_base_defaults_to_value_of_the_arg(tmp_path: Path) -> None:
         shown(layers.graph)
         == "amd64/release/release [meehan/release:latest-amd64] BASEIMAGE<-atlas/slc6-atlasos:latest"
     )
-    assert layers.standings[0].how == "the default of ARG BASEIMAGE at release/Dockerfile:1"
-    assert layers.standings[0].by_default
+    assert layers.layer_bases[0].how == "the default of ARG BASEIMAGE at release/Dockerfile:1"
+    assert layers.layer_bases[0].by_default
 
 
 def test_base_flag_is_passed_as_the_arg(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_base_flag_is_passed_as_the_arg(tmp_path: Path) -> None:
         tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release", base="meehan/slc6-atlasos:latest")
     )
     assert "BASEIMAGE<-meehan/slc6-atlasos:latest" in shown(layers.graph)
-    assert layers.standings[0].how == "--base, as ARG BASEIMAGE"
-    assert not layers.standings[0].by_default
+    assert layers.layer_bases[0].how == "--base, as ARG BASEIMAGE"
+    assert not layers.layer_bases[0].by_default
     step = next(iter(layers.graph))
     assert step.parent == "BASEIMAGE"
     assert [arg.name for arg in step.args] == []
@@ -99,7 +99,7 @@ def test_base_flag_is_passed_as_the_arg(tmp_path: Path) -> None:
 def test_base_flag_replaces_literal_image_without_an_edit(tmp_path: Path) -> None:
     layers = read(tmp_path, {"os/Dockerfile": OS}, layer(tmp_path, "os", base="debian:12"))
     assert "cern/slc6-base:latest=>debian:12" in shown(layers.graph)
-    assert layers.standings[0].how == "--base, instead of cern/slc6-base:latest at os/Dockerfile:1"
+    assert layers.layer_bases[0].how == "--base, instead of cern/slc6-base:latest at os/Dockerfile:1"
     assert (tmp_path / "os/Dockerfile").read_text() == OS
 
 
@@ -146,14 +146,14 @@ def test_build_arg_can_set_the_base(tmp_path: Path) -> None:
     said = (BuildArg(name="BASEIMAGE", value="meehan/slc6-atlasos", origin="--build-arg"),)
     layers = read(tmp_path, {"release/Dockerfile": RELEASE}, layer(tmp_path, "release"), build_args=said)
     assert shown(layers.graph).endswith("BASEIMAGE<-meehan/slc6-atlasos")
-    assert layers.standings[0].how == "arg BASEIMAGE of --build-arg"
-    assert not layers.standings[0].by_default
+    assert layers.layer_bases[0].how == "arg BASEIMAGE of --build-arg"
+    assert not layers.layer_bases[0].by_default
 
 
 def test_layer_from_scratch_has_no_base(tmp_path: Path) -> None:
     layers = read(tmp_path, {"one/Dockerfile": "FROM scratch\nCOPY a /\n", "one/a": ""}, layer(tmp_path, "one"))
     (step,) = layers.graph
-    assert (step.images, step.parent, layers.standings[0].base) == ((), "", None)
+    assert (step.images, step.parent, layers.layer_bases[0].base) == ((), "", None)
 
 
 WRONG = [

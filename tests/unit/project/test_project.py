@@ -279,7 +279,7 @@ def test_layers_form_a_single_chain() -> None:
 amd64/os/os [meehan/slc6-atlasos:latest-amd64] cern/slc6-base:latest=>cern/slc6-base:latest
 amd64/release/release [meehan/analysisbase:v7-amd64] BASEIMAGE<-amd64/os/os RELEASE=21.2"""
     )
-    assert [one.how for one in made.standings] == [
+    assert [one.how for one in made.layer_bases] == [
         "FROM at os/Dockerfile:1",
         "the layer before it, as ARG BASEIMAGE",
     ]
@@ -290,7 +290,7 @@ def test_layer_base_key_sets_the_base() -> None:
     text = LAYERS.replace("build-args:", 'base: "debian:12", build-args:')
     made = run(text, FOLDERS, platform="amd64")
     assert "BASEIMAGE<-debian:12" in shown(made.request.graph)
-    assert made.standings[1].how == "base: in chainbuild.yaml, as ARG BASEIMAGE"
+    assert made.layer_bases[1].how == "base: in chainbuild.yaml, as ARG BASEIMAGE"
 
 
 def test_selected_layer_is_built_with_its_bases_or_alone() -> None:

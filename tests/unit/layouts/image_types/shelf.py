@@ -29,7 +29,7 @@ from chainbuild.requests.image_types import (
     ImageTypesOverview,
     ImageTypesRequest,
     read_image_types,
-    read_look,
+    read_overview,
 )
 from chainbuild.values import replace
 from tests.support.world import CHAIN, Surroundings
@@ -86,7 +86,7 @@ class Shelf(Surroundings):
 
     def look(self, *globs: str, **words: Any) -> ImageTypesOverview:
         with patch.object(roots, "shipped", lambda _: self.built_in):
-            return read_look(replace(self.words, globs=globs, **words), self.environ)
+            return read_overview(replace(self.words, globs=globs, **words), self.environ)
 
     def request(self, purpose: str, *globs: str, **words: Any) -> ImageTypesRequest:
         with patch.object(roots, "shipped", lambda _: self.built_in):
