@@ -43,7 +43,7 @@ class PlainTransport:
             connection: Any = None
             reused = False
             try:
-                connection, reused = self._take(parts.netloc, request.pace)
+                connection, reused = self._take(parts.netloc, request.pace, fresh=request.once)
                 answer = _exchange(connection, watch, request, target, headers)
                 checked = checked_headers(answer.status, answer.getheaders(), parts.netloc)
             except (http.client.HTTPException, OSError, ValueError, TransportError) as error:
@@ -74,10 +74,11 @@ class PlainTransport:
             for connection in connections:
                 connection.close()
 
-    def _take(self, netloc: str, pace: limits.Pace) -> tuple[Any, bool]:
+    def _take(self, netloc: str, pace: limits.Pace, *, fresh: bool = False) -> tuple[Any, bool]:
+        """Return a connection, and whether it is an idle one (never if `fresh`)."""
         while True:
             with self._lock:
-                connection = self._idle[netloc].pop() if self._idle.get(netloc) else None
+                connection = self._idle[netloc].pop() if self._idle.get(netloc) and not fresh else None
             if connection is None:
                 seconds = pace.connect if self._connect_seconds is None else self._connect_seconds
                 return _plain_connection()(netloc, timeout=seconds), False

@@ -66,7 +66,8 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 class HttpRequest:
     """One HTTP request. `url` is absolute; `headers` may hold credentials and are never shown.
 
-    `answer_seconds` is how long the headers of the answer may take; by default as long as `pace` says.
+    `answer_seconds` is how long the headers of the answer may take; by default as long as `pace` says. `once`: it must not
+    be sent a second time, not even after the server closed an idle connection, because the first may still be at work.
     """
 
     method: str
@@ -75,6 +76,7 @@ class HttpRequest:
     body: Body | None = None
     pace: limits.Pace = field(default_factory=lambda: limits.PACE)
     answer_seconds: float | None = None
+    once: bool = False
 
     @property
     def usual_seconds(self) -> float:

@@ -93,8 +93,9 @@ class Wire:
     ) -> HttpResponse:
         """Send with authorization, follow redirects, and raise unless the status is one of `fine`.
 
-        `patient`: retry after temporary failures. Errors: `NotFoundInRegistryError` only if the registry said so
-        clearly; `LoginNeededError`, `RegistryBusyError`, `UnreachableError`; `RegistryError` for every other answer.
+        `patient`: retry after temporary failures; else a request is sent only once. Errors: `NotFoundInRegistryError` only
+        if the registry said so clearly; `LoginNeededError`, `RegistryBusyError`, `UnreachableError`; `RegistryError` for
+        every other answer.
         """
         size = body.size if body is not None else 0
         allowed = self.pace.call + (self.pace.transfer(size) + self.pace.commit if size else 0.0)
@@ -193,7 +194,8 @@ class Wire:
         all_headers = {"User-Agent": "chainbuild", **headers}
         if authorization:
             all_headers["Authorization"] = authorization
-        request = HttpRequest(method=call.method, url=url, headers=all_headers, body=body, pace=self.pace)
+        once = not call.patient
+        request = HttpRequest(method=call.method, url=url, headers=all_headers, body=body, pace=self.pace, once=once)
         return self._patiently(call, request) if call.patient else self._once(call, request)
 
     def _ask(self, call: _Call, request: HttpRequest) -> tuple[int, bytes]:

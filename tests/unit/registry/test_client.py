@@ -14,7 +14,7 @@ from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, Registr
 from chainbuild.references import Digest
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.http.auth import Credentials
-from chainbuild.registry.http.transport import Body, TransportError
+from chainbuild.registry.http.transport import Body, HttpRequest, HttpResponse, Transport, TransportError
 from chainbuild.registry.oci import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.support.fake_registry import Answer, FakeRegistry
 
@@ -42,6 +42,32 @@ def make(fake: FakeRegistry, waits: list[float]) -> ClientMaker:
         )
 
     return client
+
+
+class Recorder:
+    """A transport that keeps its requests."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.requests: list[HttpRequest] = []
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        self.requests.append(request)
+        return self.inner.send(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def test_upload_of_a_blob_is_sent_only_once(fake: FakeRegistry) -> None:
+    """A registry that gets the same upload twice at once may forget the size of the blob."""
+    transport = Recorder(fake.transport("localhost:5000"))
+    RegistryClient("localhost:5000", transport=transport).put_blob("team/app", b"content")
+    assert {request.method: request.once for request in transport.requests} == {
+        "HEAD": False,
+        "POST": False,
+        "PUT": True,
+    }
 
 
 @pytest.mark.parametrize(
