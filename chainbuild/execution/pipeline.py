@@ -54,9 +54,7 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
     build_platform = backends.build_platform()
     found = dict(find_all(finder, graph.external_images))
     # The images' inherited stage settings and ONBUILD triggers are known only after they are resolved.
-    asked = StatementReader(
-        session.records, found, lambda text: session.emit(events.Message(level="warning", text=text))
-    )
+    asked = StatementReader(session.records, found, session.warn)
     graph = with_inherited(graph, asked.asks_of, build_platform=build_platform)
     found |= find_all(finder, _not_in(found, graph))
     graph = with_trigger_images(graph, found, build_platform=build_platform)
@@ -127,7 +125,7 @@ def build_run(
 def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
     """Report the plan, and check that this machine can do what it says: fail now, not after an hour of building."""
     for text in plan.warnings:
-        session.emit(events.Message(level="warning", text=text))
+        session.warn(text)
     steps = tuple(_planned_step(decision) for decision in plan.decisions)
     session.emit(events.RunStarted(steps=steps, log_folder=log_folder))
     if not plan.builds:
@@ -136,7 +134,7 @@ def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
     _ = session.records.keyring.signing_key
     if session.records.keyring.made_key and session.settings.registry and session.backends.environ.get("CI"):
         text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
-        session.emit(events.Message(level="warning", text=text))
+        session.warn(text)
     session.backends.check_builders(session.driver, {decision.step.platform for decision in plan.builds})
 
 
@@ -204,9 +202,7 @@ def publish(
     finished = [chain for chain in graph.chains if chain.publication and chain.result.id in outcome.results]
     if graph.together and not outcome.succeeded:
         # Images that belong together are published together or not at all.
-        session.emit(
-            events.Message(level="warning", text="nothing was published: some images of this release are missing")
-        )
+        session.warn("nothing was published: some images of this release are missing")
         return ()
     generations = _generations(session, options)
     refuse = options.refuse_stale_index
@@ -221,7 +217,7 @@ def publish(
     if options.push and not graph.exact:
         texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
     for text in dict.fromkeys(texts):
-        session.emit(events.Message(level="warning", text=text))
+        session.warn(text)
     if options.push:
         pushed = push_results(
             session.registries, graph.repo, finished, outcome, together=graph.together, exact=graph.exact

@@ -10,7 +10,8 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.build_spec import BuildDriver, BuildSpec
+from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.execution.backends import SessionDriver
 from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
 from chainbuild.model import Step
@@ -21,13 +22,6 @@ from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
-
-
-class Driver(BuildDriver, Protocol):
-    """A build driver whose builds can be stopped; implemented by `buildx.BuildxDriver`."""
-
-    def stop(self) -> None:
-        """Ask the running builds to stop."""
 
 
 class RecordWriter(Protocol):
@@ -68,7 +62,7 @@ class PostBuild(Protocol):
 class ExecutionServices(Struct, frozen=True, kw_only=True):
     """The services that a run uses; tests replace them by simple ones."""
 
-    driver: Driver
+    driver: SessionDriver
     registries: Registries
     records: RecordWriter
     planner: Planner

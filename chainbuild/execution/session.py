@@ -19,7 +19,7 @@ from chainbuild.execution.backends import Backends, ChainService, SessionDriver,
 from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
-from chainbuild.local_registry.service import ManagedRegistry, default_data_folder
+from chainbuild.local_registry.service import DEFAULT_PORT, ManagedRegistry, default_data_folder
 from chainbuild.project.registry_data import registry_data_of_tree
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry
@@ -41,7 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     root: Path
     registry: ChainRegistry | None = None
     """The chain registry; None for the managed one."""
-    port: int = 5000
+    port: int = DEFAULT_PORT
     builders: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     trusted_keys: Mapping[str, PublicKey] = field(default_factory=dict)
@@ -108,6 +108,10 @@ class Session(Struct, frozen=True, kw_only=True):
     def chain(self) -> ChainRegistry:
         """Return the chain registry's address."""
         return self.settings.chain
+
+    def warn(self, text: str) -> None:
+        """Emit a warning."""
+        self.emit(Message(level="warning", text=text))
 
     def finder(self) -> ImageResolver:
         """Return a resolver for images that the run does not build."""

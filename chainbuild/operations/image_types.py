@@ -117,7 +117,7 @@ def _published(
             session.registries, target.with_tag(image.tag), decision.step.platform, decision.components.key
         )
     except RegistryError as error:
-        session.emit(Message(level="warning", text=f"could not query {target}: {error.message}"))
+        session.warn(f"could not query {target}: {error.message}")
         return None
 
 

@@ -13,9 +13,9 @@ from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import BaseImage, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
+from chainbuild.local_registry.service import DEFAULT_PORT
 from chainbuild.project.schema import SCHEMA_PLACE
 from chainbuild.references import ImageReference, Platform
-from chainbuild.requests.build import DEFAULT_PORT
 from chainbuild.requests.last_run import load_last_run
 from chainbuild.requests.options import RunOptions
 

@@ -46,17 +46,7 @@ def read_trusted_keys(path: Path) -> Mapping[str, PublicKey]:
 
     Errors: `WrongUseError` with every problem of `trust`.
     """
-    shown = _shown(path)
-    try:
-        content = read_nodes(path.read_bytes(), shown, PROJECT)
-    except OSError:
-        return {}
-    reader = _Reader(path.resolve(), shown, content, {})
-    reader.problems = [problem for problem in reader.problems if problem.message.startswith(("trust.", "trust:"))]
-    keys = reader.trusted_keys()
-    if reader.problems:
-        raise WrongUseError(reader.problems)
-    return keys
+    return _read_part(path, ("trust.", "trust:"), _Reader.trusted_keys) or {}
 
 
 class RegistrySettings(Struct, frozen=True, kw_only=True):
@@ -72,18 +62,26 @@ def read_registry_settings(path: Path) -> RegistrySettings:
 
     Errors: `WrongUseError` with every problem of these keys.
     """
+    keys = ("registry:", "registry-port:", "builders:", "builders.")
+    return _read_part(path, keys, _Reader.registry_settings) or RegistrySettings()
+
+
+def _read_part(path: Path, keys: tuple[str, ...], read: Callable[[_Reader], T]) -> T | None:
+    """Read a part of a project file; None if the file cannot be read. Problems of other parts are ignored.
+
+    `keys` are the beginnings of messages about the part. Errors: `WrongUseError` with every such problem.
+    """
     shown = _shown(path)
     try:
         content = read_nodes(path.read_bytes(), shown, PROJECT)
     except OSError:
-        return RegistrySettings()
+        return None
     reader = _Reader(path.resolve(), shown, content, {})
-    keys = ("registry:", "registry-port:", "builders:", "builders.")
     reader.problems = [problem for problem in reader.problems if problem.message.startswith(keys)]
-    settings = reader.registry_settings()
+    part = read(reader)
     if reader.problems:
         raise WrongUseError(reader.problems)
-    return settings
+    return part
 
 
 def _shown(path: Path) -> str:

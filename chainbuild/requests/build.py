@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
@@ -17,6 +16,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
+from chainbuild.local_registry.service import DEFAULT_PORT
 from chainbuild.model import Chain, Graph, Step
 from chainbuild.parsing.option_values import (
     ProblemCollector,
@@ -37,9 +37,6 @@ from chainbuild.requests.options import CommonOptions, RunOptions, SessionOption
 from chainbuild.text import parse_duration
 from chainbuild.trust.keys import PublicKey
 from chainbuild.values import replace
-
-DEFAULT_PORT: Final = 5000
-"""The port of the managed registry."""
 
 
 class BuildRequest(Struct, frozen=True, kw_only=True):
@@ -106,17 +103,22 @@ def execution_options(
 
 
 def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOptions:
+    check_step_range(options, collector)
+    first = first_step(options)
+    if (first is not None or options.until is not None) and "," in (options.option or ""):
+        collector.add(
+            "--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option."
+        )
+    return execution_options(options, collector, first=first)
+
+
+def check_step_range(options: RunOptions, collector: ProblemCollector) -> None:
+    """Check that `--from`, `--until` and `--only` do not contradict each other; problems go to the collector."""
     first, last = options.first, options.until
     if options.only is not None and (first is not None or last is not None):
         collector.add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
     elif first is not None and last is not None and first > last:
         collector.add(f"--from {first} comes after --until {last}", "Give a --from that is not after --until.")
-    first = first_step(options)
-    if (first is not None or last is not None) and "," in (options.option or ""):
-        collector.add(
-            "--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option."
-        )
-    return execution_options(options, collector, first=first)
 
 
 def first_step(options: RunOptions) -> int | None:

@@ -20,6 +20,7 @@ from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
 from chainbuild.requests.build import (
     BuildRequest,
+    check_step_range,
     chosen_platforms,
     cut,
     execution_options,
@@ -109,8 +110,7 @@ class _Merger:
         part = any(number is not None for number in (options.first, options.only, options.until))
         if part and (self.project.layers or "," in (options.option or "") or not options.option):
             add("--from, --only and --until need a single OPTION", "Pass a single OPTION: step numbers are per option.")
-        if options.only is not None and (options.first is not None or options.until is not None):
-            add("--only cannot be combined with --from or --until", "--only NN means --from NN --until NN.")
+        check_step_range(options, self.collector)
         if not options.option:
             for flag, text in (("--repo", given.repo), ("--base", given.base), ("--production", given.production)):
                 if text:

@@ -212,7 +212,7 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
         )
         if lost:
             text = f"{wanted.name}: these variables of the image have names that no shell can set: {', '.join(lost)}"
-            session.emit(events.Message(level="warning", text=text))
+            session.warn(text)
         made = output / wanted.name.file
 
         def tell(line: str) -> None:

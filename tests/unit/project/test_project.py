@@ -350,6 +350,11 @@ def test_problems_of_tree_file_and_flags_are_reported_together() -> None:
         assert any(part in one for one in told), (part, told)
 
 
+def test_contradicting_step_numbers_are_reported_in_a_project_too(here: Path) -> None:
+    assert "--from 30 comes after --until 20" in wrong(OPTIONS, THREE_STEPS, first=30, until=20)[0]
+    assert "--only cannot be combined with --from or --until" in wrong(OPTIONS, THREE_STEPS, only=30, until=20)[0]
+
+
 def test_project_with_only_science_has_no_layers_to_run(here: Path) -> None:
     assert "has neither options nor layers" in wrong("science: {}\n")[0]
 
