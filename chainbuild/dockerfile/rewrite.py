@@ -8,7 +8,7 @@ contain white space, quotes, `$`, commas or escape characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -20,6 +20,7 @@ from chainbuild.dockerfile.words import Span, csv_fields, split_instruction
 from chainbuild.values import replace
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9_./:@\[\]-]+")
+_SAFE_FLAG: Final = re.compile(r"--[a-z]+=[A-Za-z0-9_./:@=,\[\]-]+")
 
 
 class Edit(Struct, frozen=True, order=True):
@@ -143,4 +144,23 @@ def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
             raise ValueError(f"{reference!r} cannot be written into a Dockerfile")
         removed = words[place].edits
         edits += [*removed[:-1], replace(removed[-1], text=reference)]
+    return apply_edits(raw, edits)
+
+
+def add_run_flags(raw: bytes, stages: Collection[int], flags: Iterable[str]) -> bytes:
+    """Return the Dockerfile with flags added to every RUN instruction of the stages with these indexes.
+
+    The flags come before the instruction's own, on the line on which its keyword ends. BuildKit writes no flags into an
+    image's history, so the image's configuration stays the same. RUN instructions of ONBUILD are not changed: they become
+    part of an image's configuration. Errors: `ValueError` for a flag that would need quotes.
+    """
+    text = "".join(f" {flag}" for flag in flags)
+    if not all(_SAFE_FLAG.fullmatch(flag) for flag in text.split()):
+        raise ValueError(f"{text.strip()!r} cannot be written into a Dockerfile")
+    edits: list[Edit] = []
+    for stage in parse(raw, "").stages:
+        for result in stage.instructions if stage.index in stages else ():
+            if result.keyword == "RUN" and result.pieces:
+                ((_, end),) = _in_file(result.pieces, len(result.keyword) - 1, len(result.keyword))
+                edits.append(Edit(end, end, text))
     return apply_edits(raw, edits)

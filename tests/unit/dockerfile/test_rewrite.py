@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.model import ImageWordPosition, Instruction
-from chainbuild.dockerfile.rewrite import Edit, apply_edits, edits_for, image_words, pin_images
+from chainbuild.dockerfile.rewrite import Edit, add_run_flags, apply_edits, edits_for, image_words, pin_images
 from tests.support.dockerfiles import dockerfiles
 
 PIN = "localhost:5000/team/x@sha256:" + "f" * 64
@@ -182,3 +182,60 @@ def test_pin_images_of_repository_dockerfiles_keeps_other_text(path: Path) -> No
 
 def test_example_dockerfiles_are_found() -> None:
     assert len(EXAMPLES) > 30
+
+
+MOUNTS = ("--mount=type=bind,from=localhost:5000/t@sha256:0,source=/a,target=/.a", "--mount=type=tmpfs,target=/b")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("FROM a\nRUN make", "FROM a\nRUN{} make"),
+        ("FROM a\nrun\tmake", "FROM a\nrun{}\tmake"),
+        ("FROM a\nRUN \\\n  # c\n  make \\\n  all\n", "FROM a\nRUN{} \\\n  # c\n  make \\\n  all\n"),
+        ("FROM a\nRUN\\\n make", "FROM a\nRUN{}\\\n make"),
+        ("FROM a\nRU\\\nN make", "FROM a\nRU\\\nN{} make"),
+        ("FROM a\nRUN --network=none --mount=target=/x make", "FROM a\nRUN{} --network=none --mount=target=/x make"),
+        ('FROM a\nRUN ["make"]', 'FROM a\nRUN{} ["make"]'),
+        ("FROM a\nRUN <<E\nRUN x\nE\nRUN y\r\n", "FROM a\nRUN{} <<E\nRUN x\nE\nRUN{} y\r\n"),
+        ("FROM a\nONBUILD RUN x\nCOPY a b\n", "FROM a\nONBUILD RUN x\nCOPY a b\n"),
+        ("# escape=`\nFROM a\nRUN `\n  make", "# escape=`\nFROM a\nRUN{} `\n  make"),
+    ],
+)
+def test_add_run_flags_writes_after_the_keyword_of_each_run(before: str, after: str) -> None:
+    added = "".join(f" {mount}" for mount in MOUNTS)
+    assert add_run_flags(before.encode(), {0}, MOUNTS) == after.replace("{}", added).encode()
+
+
+def test_add_run_flags_changes_only_the_stages_asked_for() -> None:
+    raw = b"FROM a\nRUN x\nFROM b\nRUN y\nFROM c\nRUN z\n"
+    assert add_run_flags(raw, {1}, ["--network=none"]) == raw.replace(b"RUN y", b"RUN --network=none y")
+
+
+@pytest.mark.parametrize("flag", ["--mount=a b", "--mount=$x", "mount", '--mount="a"', "--mount=a\\", "--mount=a\nRUN"])
+def test_add_run_flags_refuses_flags_that_need_quotes(flag: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written"):
+        add_run_flags(b"FROM a\nRUN x", {0}, [flag])
+
+
+def without_flags(found: Instruction, flags: int) -> tuple[object, ...]:
+    """Return what an instruction means, without its first flags, and the lines it is on."""
+    rest = found.rest, found.words, found.json, found.heredocs, found.trigger, found.older
+    return found.keyword, found.line, found.end_line, found.flags[flags:], *rest
+
+
+@given(raw=dockerfiles(), data=st.data())
+def test_dockerfile_with_added_flags_parses_to_the_same_but_for_them(raw: bytes, data: st.DataObject) -> None:
+    before = parse(raw, "D")
+    chosen = data.draw(st.sets(st.sampled_from(range(len(before.stages) + 1))))
+    after = parse(add_run_flags(raw, chosen, MOUNTS), "D")
+    assert (after.problems, after.syntax, after.global_args) == (before.problems, before.syntax, before.global_args)
+    assert len(after.stages) == len(before.stages)
+    for stage, same in zip(before.stages, after.stages, strict=True):
+        assert (stage.name, stage.base, stage.platform, stage.line) == (same.name, same.base, same.platform, same.line)
+        for old, new in zip(stage.instructions, same.instructions, strict=True):
+            added = 2 if old.keyword == "RUN" and stage.index in chosen else 0
+            assert without_flags(new, added) == without_flags(old, 0)
+            assert not added or [f"--{flag.name}={flag.value}" for flag in new.flags[:2]] == list(MOUNTS)
+    text = "".join(f" {mount}" for mount in MOUNTS).encode()
+    assert add_run_flags(raw, chosen, MOUNTS).replace(text, b"") == raw
