@@ -52,10 +52,13 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     origins: tuple[tuple[int, str], ...] = ()
     """For a generated Dockerfile: the first line of each source file in it."""
     source: bytes | None = None
-    """The content of the Dockerfile if the builder gets a copy: because of `pins`, or because it is a link."""
+    """The content of the Dockerfile if the builder gets a copy: because of `pins` or `run_flags`, or because it is a link."""
     ignore: bytes | None = None
     """The Dockerfile's own ignore file, which goes with the copy."""
     pins: tuple[Pin, ...] = ()
+    run_flags: tuple[str, ...] = ()
+    """Flags that the copy adds to the RUN instructions which begin on `run_lines`."""
+    run_lines: tuple[int, ...] = ()
     images: tuple[tuple[str, str], ...] = ()
     """The pinned references of all images that the step's Dockerfiles name, by their spelling."""
     context: Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -25,6 +26,8 @@ class BuilderInfo(Struct, frozen=True, kw_only=True):
     platforms: tuple[str, ...]
     status: str
     buildkit: tuple[int, int] = (0, 0)
+    own_platforms: frozenset[str] = frozenset()
+    """The platforms of its machines, whose programs they run without emulation."""
 
     @property
     def rewrites_times(self) -> bool:
@@ -64,8 +67,17 @@ def inspect_builder(name: str | None) -> BuilderInfo:
         driver=values.get("Driver", ""),
         platforms=tuple(part.strip().rstrip("*") for part in platforms.split(",") if part.strip()),
         status=values.get("Status", ""),
+        own_platforms=frozenset(_own_platforms(done.stdout)),
         buildkit=(int(version[1]), int(version[2])) if version else (0, 0),
     )
+
+
+def _own_platforms(output: str) -> Iterator[str]:
+    """Yield the platform of each machine: the first one of its list that was not set by hand (those have a star)."""
+    for line in output.splitlines():
+        key, _, value = line.partition(":")
+        platforms = [part.strip() for part in value.split(",")] if key.strip() == "Platforms" else []
+        yield from [platform for platform in platforms if platform and not platform.endswith("*")][:1]
 
 
 def _reason(output: str) -> str:

@@ -108,8 +108,9 @@ class BuildxDriver:
 
         A placeholder stands for the copy of the Dockerfile, which does not exist yet.
         """
-        pins = ", ".join(f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in spec.pins)
-        arguments = self.arguments(spec, Path(f"<{spec.shown} with {pins}>") if pins else None)
+        changes = [f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in spec.pins]
+        changes += [f"line {line}: {' '.join(('RUN', *spec.run_flags))}" for line in spec.run_lines]
+        arguments = self.arguments(spec, Path(f"<{spec.shown} with {', '.join(changes)}>") if changes else None)
         argv = ["docker", "buildx", "build", "--progress", "rawjson"]
         for key, value in arguments["build_args"].items():
             argv += ["--build-arg", f"{key}={value}"]
@@ -138,7 +139,7 @@ class BuildxDriver:
 
         started = time.monotonic()
         for tries_left in reversed(range(_TRIES)):
-            progress = Progress(spec.step, emit)
+            progress = Progress(spec.step, emit, hidden="".join(f" {flag}" for flag in spec.run_flags))
             try:
                 digest = self._tried(spec, progress)
                 break
@@ -188,15 +189,17 @@ class BuildxDriver:
 
 def _sent(spec: BuildSpec) -> str:
     """Return the spec's `sent`, with what is written into the copy of its Dockerfile."""
-    return " ".join((spec.sent, *(pin.reference for pin in spec.pins))) if spec.sent else ""
+    added = (*(pin.reference for pin in spec.pins), *spec.run_flags)
+    return " ".join((spec.sent, *added)) if spec.sent else ""
 
 
 def _written_copy(spec: BuildSpec, scratch: Path) -> Path:
     """Return the copy of the Dockerfile that the builder gets, with its pins in it."""
     from chainbuild.builder.build_spec import copy_for_builder
-    from chainbuild.dockerfile.rewrite import pin_images
+    from chainbuild.dockerfile.rewrite import add_run_flags, pin_images
 
     source = pin_images(spec.source or b"", {pin.place: pin.reference for pin in spec.pins})
+    source = add_run_flags(source, spec.run_lines, spec.run_flags) if spec.run_lines else source
     folder = scratch / "dockerfile"
     folder.mkdir()
     return copy_for_builder(source, spec.ignore, spec.dockerfile, folder)

@@ -123,8 +123,10 @@ class Failure(Struct, frozen=True, kw_only=True):
 class Progress:
     """Follows a build, emits its events, and keeps the facts for an error message."""
 
-    def __init__(self, step: StepId, emit: Emit) -> None:
+    def __init__(self, step: StepId, emit: Emit, *, hidden: str = "") -> None:
+        """`hidden` is left out of everything that is shown: the flags that a copy of the Dockerfile has in addition."""
         self._step = step
+        self._hidden = hidden
         self._emit = emit
         self._stream = JsonStream()
         self._vertices: dict[str, _Vertex] = {}
@@ -138,7 +140,7 @@ class Progress:
 
     def feed(self, line: str) -> None:
         """Process a line of buildx's output."""
-        value = self._stream.feed(line)
+        value = self._stream.feed(line.replace(self._hidden, "") if self._hidden else line)
         if isinstance(value, str):
             if value:
                 self._text.append(value)

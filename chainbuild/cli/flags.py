@@ -269,6 +269,15 @@ TestsOrNot = Annotated[
     bool | None,
     typer.Option("--tests/--no-tests", help="Run the tests of the images (default: run).", show_default=False),
 ]
+Native = Annotated[
+    str | None,
+    typer.Option(
+        "--native",
+        metavar="MODE",
+        help="Native compilers in emulated builds: auto, off, or check (check:5% for a sample) to compare their output with"
+        " that of the image's own compilers (default: auto).",
+    ),
+]
 PushImage = Annotated[bool, _push("the image and its index to the registry named in NAME")]
 PushReleased = Annotated[bool, _push("the released images to the registry named in REPO")]
 NoLoad = Annotated[bool, typer.Option("--no-load", help="Do not load results into the local image store.")]

@@ -32,13 +32,19 @@ def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, st
     """Return the facts of the reachable stages. Never raises."""
     run = _Evaluation(dockerfile=dockerfile, graph=graph, args=args)
     run.doubts.extend(graph.doubts)
-    frontend = args.get("BUILDKIT_SYNTAX", "").strip().split(" ")[0] or dockerfile.syntax
-    if frontend and not _OWN_FRONTEND.fullmatch(frontend):
+    frontend = foreign_frontend(dockerfile, args)
+    if frontend:
         run.doubt(f"the frontend {frontend} may read anything")
         run.foreign = True
     for index in graph.reachable:
         run.stage(graph.stages[index])
     return run.facts()
+
+
+def foreign_frontend(dockerfile: Dockerfile, args: Mapping[str, str]) -> str:
+    """Return the frontend that reads the Dockerfile; empty if it is Docker's own."""
+    frontend = args.get("BUILDKIT_SYNTAX", "").strip().split(" ")[0] or dockerfile.syntax
+    return "" if _OWN_FRONTEND.fullmatch(frontend) else frontend
 
 
 class _Reads(Struct):

@@ -147,8 +147,8 @@ def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
     return apply_edits(raw, edits)
 
 
-def add_run_flags(raw: bytes, stages: Collection[int], flags: Iterable[str]) -> bytes:
-    """Return the Dockerfile with flags added to every RUN instruction of the stages with these indexes.
+def add_run_flags(raw: bytes, lines: Collection[int], flags: Iterable[str]) -> bytes:
+    """Return the Dockerfile with flags added to the RUN instructions that begin on these lines.
 
     The flags come before the instruction's own, on the line on which its keyword ends. BuildKit writes no flags into an
     image's history, so the image's configuration stays the same. RUN instructions of ONBUILD are not changed: they become
@@ -159,8 +159,8 @@ def add_run_flags(raw: bytes, stages: Collection[int], flags: Iterable[str]) -> 
         raise ValueError(f"{text.strip()!r} cannot be written into a Dockerfile")
     edits: list[Edit] = []
     for stage in parse(raw, "").stages:
-        for result in stage.instructions if stage.index in stages else ():
-            if result.keyword == "RUN" and result.pieces:
+        for result in stage.instructions:
+            if result.keyword == "RUN" and result.line in lines and result.pieces:
                 ((_, end),) = _in_file(result.pieces, len(result.keyword) - 1, len(result.keyword))
                 edits.append(Edit(end, end, text))
     return apply_edits(raw, edits)

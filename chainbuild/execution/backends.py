@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from chainbuild.context.remote import RemoteContent
     from chainbuild.events import Emit
     from chainbuild.limits import Pace
+    from chainbuild.native.roots import Root
     from chainbuild.registry.http.auth import Credentials, Lookup
     from chainbuild.registry.http.transport import Transport
+    from chainbuild.registry.images import RemoteImage
+    from chainbuild.registry.pool import Registries
 
 
 class SessionDriver(Protocol):
@@ -73,6 +76,12 @@ def _check_builders(driver: SessionDriver, platforms: Iterable[Platform]) -> Non
     check_builders(driver, platforms)
 
 
+def _read_root(registries: Registries, image: RemoteImage) -> Root:
+    from chainbuild.native.roots import read_root
+
+    return read_root(registries, image)
+
+
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
     from chainbuild.builder.buildx import hand_over
 
@@ -101,6 +110,8 @@ class Backends(Struct, frozen=True, kw_only=True):
     check_builders: Callable[[SessionDriver, Iterable[Platform]], None] = _check_builders
     """Checks before a run that it can build for some platforms. Errors: `NotReadyError`."""
     hand_over: HandOver = _hand_over
+    read_root: Callable[[Registries, RemoteImage], Root] = _read_root
+    """Returns the distribution of an image. Errors: `RegistryError`."""
     local: LocalStore = field(default_factory=LocalStore)
     remotes: RemoteContent | None = None
     """Queries the addresses that Dockerfiles fetch from; None: the network."""

@@ -252,6 +252,7 @@ class Executor:
             sent=services.planner.with_fresh_inputs().sent(step, self._facts(step)),
             extra=stage_args(step, *_of_chain(step, images)),
         )
+        spec = services.acceleration.applied(step, spec)
         files = services.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
         with with_handed(step, spec, files, images, services.registries, self._emit) as whole_spec:
             image = self._run_build(step, whole_spec, images)
@@ -260,7 +261,7 @@ class Executor:
         )
         finished_image = services.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
-        parent = images.get(step.parent)
+        parent, native = images.get(step.parent), services.acceleration.notes(step)
         record = Record.of_image(
             image,
             components,
@@ -273,9 +274,15 @@ class Executor:
             record,
             added=image.size - parent.size if parent else image.size,
             unpacked=finished_image.unpacked,
-            verdicts=finished_image.verdicts,
+            verdicts={**finished_image.verdicts, **services.acceleration.verdicts(step)},
             warnings=WarningList.of(finished_image.warnings),
-            notes={**services.notes(), **_digests(step, images), "dockerfile": spec.shown, **finished_image.notes},
+            notes={
+                **services.notes(),
+                **_digests(step, images),
+                "dockerfile": spec.shown,
+                **finished_image.notes,
+                **native,
+            },
             parents={
                 parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct, field
 
 from chainbuild.model import ChangeTolerance
+from chainbuild.native.settings import NativeSettings
 from chainbuild.planning.decisions import Renewal
 from chainbuild.planning.generations import GraphFor
 from chainbuild.step_id import StepId
@@ -28,6 +29,8 @@ class ExecutionOptions(Struct, frozen=True, kw_only=True):
     """`--from`: steps below this number are reused without checking."""
     seconds_left: Callable[[], float] | None = None
     """Return the seconds until the deadline."""
+    native: NativeSettings = field(default_factory=NativeSettings)
+    """Whether emulated steps get native tools."""
     push: bool = False
     """Send results and indexes to REPO's own registry."""
     replace_index: bool = False

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
+from chainbuild.execution.acceleration import Acceleration, ToolSource
 from chainbuild.execution.executor import Executor
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
@@ -22,6 +23,7 @@ from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import StatementReader, StatementWriter
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Publication, Step, StepKind, published
+from chainbuild.native.tools import REFRESH_AFTER, TOLERANCE
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.generations import Generations
 from chainbuild.planning.inheritance import with_inherited
@@ -32,6 +34,7 @@ from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
 from chainbuild.registry.config import ImageConfig
+from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
@@ -115,18 +118,50 @@ def build_run(
     """Plan, execute and publish; emit `RunFinished` at the end. Failures are in the outcome."""
     started = time.monotonic()
     planned = plan_run(graph, session, options)
-    _check_start(planned.plan, session, log_folder)
-    outcome = execute(planned, session, options, log_path)
+    native = plan_acceleration(planned, session, options)
+    _check_start(planned.plan, session, log_folder, native)
+    outcome = execute(planned, session, options, log_path, native)
     results = publish(planned.plan.graph, session, outcome, options)
     session.emit(events.RunFinished(seconds=time.monotonic() - started, succeeded=outcome.succeeded, results=results))
     return outcome
 
 
-def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
+def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> Acceleration:
+    """Decide which steps of a plan get native tools. The steps that make tools are planned, not run."""
+
+    def plan_tools(graph: Graph) -> ToolSource:
+        how = ExecutionOptions(
+            load=False,
+            renewal=Renewal(refresh_after=REFRESH_AFTER, since=session.backends.clock()),
+            tolerance={step.id: TOLERANCE for step in graph},
+        )
+        quiet = replace(session, emit=lambda _: None)
+        tools = plan_run(graph, quiet, how)
+        return ToolSource(decision=tools.plan.decisions[0], make=partial(_make_tools, tools, session, how))
+
+    acceleration = Acceleration(session)
+    acceleration.plan(planned.plan, planned.found, options, plan_tools)
+    return acceleration
+
+
+def _make_tools(tools: PlannedRun, session: Session, how: ExecutionOptions) -> RemoteImage:
+    """Build the image of native tools, or keep the one that is too old if that fails."""
+    outcome = execute(tools, session, how, lambda _: None, Acceleration(session))
+    step = tools.plan.decisions[0].step
+    if step.id in outcome.results:
+        return resolve(session.registries, outcome.results[step.id].reference, step.platform)
+    older = plan_run(tools.plan.graph, replace(session, emit=lambda _: None), replace(how, renewal=Renewal()))
+    record = older.plan.decisions[0].cached_record
+    if record is None:
+        raise outcome.failures[step.id]
+    return resolve(session.registries, step.repository.with_digest(record.image), step.platform)
+
+
+def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: Acceleration) -> None:
     """Report the plan, and check that this machine can do what it says: fail now, not after an hour of building."""
     for text in plan.warnings:
         session.warn(text)
-    steps = tuple(_planned_step(decision) for decision in plan.decisions)
+    steps = tuple(_planned_step(decision) for decision in (*native.decisions, *plan.decisions))
     session.emit(events.RunStarted(steps=steps, log_folder=log_folder))
     if not plan.builds:
         return
@@ -139,10 +174,16 @@ def _check_start(plan: Plan, session: Session, log_folder: Path | None) -> None:
 
 
 def execute(
-    planned: PlannedRun, session: Session, options: ExecutionOptions, log_path: Callable[[StepId], Path | None]
+    planned: PlannedRun,
+    session: Session,
+    options: ExecutionOptions,
+    log_path: Callable[[StepId], Path | None],
+    native: Acceleration,
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
     graph, backends = planned.plan.graph, session.backends
+    for text in native.make_tools():
+        session.warn(text)
     notes = StatementWriter(
         graph,
         session.registries,
@@ -169,6 +210,7 @@ def execute(
         notes=lru_cache(maxsize=1)(lambda: backends.tree_notes(session.settings.root)),
         clock=backends.clock,
         before_name=notes.note,
+        acceleration=native,
     )
     outcome = Executor(planned.plan, services, options).run()
     _update_index(graph, planned.index, outcome, notes)
@@ -277,7 +319,7 @@ def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[s
     return {name: f"<{name} of {chain_image.source}>" for name in STAGE_VARIABLES}
 
 
-def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str, ...]]:
+def commands(planned: PlannedRun, session: Session, native: Acceleration) -> Mapping[StepId, tuple[str, ...]]:
     """Return the exact builder command line of every step that would be built.
 
     The digest of an image that is not built yet is shown as a placeholder with the step's name.
@@ -296,6 +338,7 @@ def commands(planned: PlannedRun, session: Session) -> Mapping[StepId, tuple[str
                 pinned[image.name] = planned.found[str(image.source), image.platform.oci].pinned
         extra = stage_args(step, _chain_env(step, records), f"<USER of {CHAIN_IMAGE}>")
         spec = build_spec_for(step, pinned, image=str(staging_reference(step)), extra=extra)
+        spec = native.applied(step, spec)
         if step.handed:
             handed = ", ".join(f"{file.path} of {file.image}" for file in step.handed)
             spec = replace(spec, context=Path(f"<{spec.context} with {handed}>"))

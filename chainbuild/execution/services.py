@@ -59,6 +59,19 @@ class PostBuild(Protocol):
         """Run the current tests and return the record with their verdicts. Errors: `NotProvenError`."""
 
 
+class NativeTools(Protocol):
+    """The native tools of a run's steps, implemented by `acceleration.Acceleration`."""
+
+    def applied(self, step: Step, spec: BuildSpec) -> BuildSpec:
+        """Return the specification of a step's build with the native tools in it, if it gets any."""
+
+    def verdicts(self, step: Step) -> Mapping[str, str]:
+        """Return what a checked build compared. Errors: those of a build."""
+
+    def notes(self, step: Step) -> Mapping[str, str]:
+        """Return the notes of a record about the tools that its build used."""
+
+
 class ExecutionServices(Struct, frozen=True, kw_only=True):
     """The services that a run uses; tests replace them by simple ones."""
 
@@ -73,5 +86,7 @@ class ExecutionServices(Struct, frozen=True, kw_only=True):
     notes: Callable[[], Mapping[str, str]] = dict
     """Notes for every record of this run: the tree's git commit, the builder."""
     clock: Callable[[], float] = time.time
+    acceleration: NativeTools
+    """The native tools of this run."""
     before_name: Callable[[Step, Digest], None] = lambda _step, _image: None
     """Called with a step and its finished image in the step's repository, before the readable tag is set."""

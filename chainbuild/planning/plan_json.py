@@ -13,7 +13,7 @@ from chainbuild.step_id import StepId
 SCHEMA: Final = "chainbuild.plan/1"
 
 
-def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
+def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]], native: Mapping[StepId, str]) -> str:
     """Return the plan's document: `steps` in order, `publishes`, and the duration of the last builds in seconds."""
     arguments = stage_arguments(plan.graph)
     return json.dumps(
@@ -33,6 +33,7 @@ def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]]) -> str:
                     "from": decision.source.repository if decision.source else None,
                     "warning": decision.warning or None,
                     "expected_seconds": decision.expected_seconds,
+                    "native": native.get(decision.step.id),
                     "needs": [str(need) for need in decision.step.needs],
                     "arguments": [argument.as_json() for argument in arguments.get(decision.step.id, ())],
                     "command": list(commands.get(decision.step.id, ())) or None,

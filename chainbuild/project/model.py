@@ -78,6 +78,9 @@ class Project(Struct, frozen=True, kw_only=True):
     keep_going: bool = False
     tests: bool = True
     strict: bool = False
+    native: str | None = None
+    native_steps: Mapping[str, str] = field(default_factory=dict)
+    """The modes of single steps, by a pattern of `option/name`."""
     push: bool = False
     load: bool = True
 

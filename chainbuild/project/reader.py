@@ -104,6 +104,7 @@ class _Reader(ContentReader):
         session = self.registry_settings()
         layers = self._layers()
         names = {layer.name: layer for layer in layers}
+        native = values.get("native")
         return Project(
             path=self.path,
             shown=self.shown,
@@ -129,6 +130,8 @@ class _Reader(ContentReader):
             keep_going=values.get("keep-going", False),
             tests=values.get("tests", True),
             strict=values.get("strict", False),
+            native=native if isinstance(native, str) else None,
+            native_steps=native if isinstance(native, dict) else {},
             push=values.get("push", False),
             load=values.get("load", True),
         )

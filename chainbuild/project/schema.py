@@ -89,6 +89,11 @@ _BUILD_ARGS: Final = MapRule(key=TextRule(what="the name of an arg", pattern=f"^
 
 
 _TESTS: Final = BooleanRule(default=True)
+_NATIVE: Final = TextRule(
+    what="auto, off, check or check:N%",
+    pattern=r"^(auto|off|check(:([1-9][0-9]?|100)%)?)$",
+    examples=("auto", "check:5%"),
+)
 
 
 LAYER: Final = TableRule(
@@ -244,6 +249,12 @@ PROJECT: Final = TableRule(
         "strict": KeyRule(
             rule=BooleanRule(default=False),
             about="Treat warnings of minimize and of the proofs as errors: an image that has any is not tagged.",
+        ),
+        "native": KeyRule(
+            rule=TextOrTableRule(
+                text=_NATIVE, table=MapRule(key=TextRule(what="OPTION/STEP, or a pattern of it"), value=_NATIVE)
+            ),
+            about="Native compilers in emulated builds: for all steps, or a table with a mode for each OPTION/STEP.",
         ),
         "push": KeyRule(rule=BooleanRule(default=False), about="Push results and indexes to their own registries."),
         "load": KeyRule(rule=BooleanRule(default=True), about="Load results into the local image store."),

@@ -18,6 +18,7 @@ from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
 from chainbuild.local_registry.service import DEFAULT_PORT
 from chainbuild.model import Chain, Graph, Step
+from chainbuild.native.settings import NativeChoice, NativeSettings
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     comma_list,
@@ -93,6 +94,7 @@ def execution_options(
         keep_going=bool(options.keep_going),
         strict=bool(options.strict),
         load=options.load is not False,
+        native=_native(options, collector),
         push=bool(options.push),
         replace_index=options.replace_index,
         refuse_stale_index=options.fail_if_stale_index,
@@ -100,6 +102,16 @@ def execution_options(
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
         renewal=Renewal(refresh=options.refresh, refresh_after=age, since=time.time()),
     )
+
+
+def _native(options: CommonOptions, collector: ProblemCollector) -> NativeSettings:
+    """Return the modes of native tools; problems go to the collector."""
+
+    def choice(text: str) -> NativeChoice:
+        return collector.parse("--native", NativeChoice.parse, text, NativeChoice())
+
+    steps = {pattern: choice(text) for pattern, text in options.native_steps.items()}
+    return NativeSettings(default=choice(options.native) if options.native else NativeChoice(), steps=steps)
 
 
 def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOptions:

@@ -6,7 +6,7 @@ the readers of this package parse the texts and apply the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
@@ -83,6 +83,10 @@ class CommonOptions(SessionOptions, frozen=True, kw_only=True):
     load: bool | None = None
     push: bool | None = None
     tests: bool | None = None
+    native: str | None = None
+    """`auto`, `off`, `check` or `check:N%`: for all steps, whatever the project file says."""
+    native_steps: Mapping[str, str] = {}
+    """The modes of single steps, by a pattern of `option/name`; set by the project file."""
     replace_index: bool = False
     fail_if_stale_index: bool = False
 
@@ -133,6 +137,8 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
             load=project.load if self.load is None else self.load,
             push=project.push if self.push is None else self.push,
             tests=project.tests if self.tests is None else self.tests,
+            native=self.native or project.native,
+            native_steps={} if self.native else project.native_steps,
         )
 
 

@@ -34,6 +34,8 @@ class PlanRow(Struct, frozen=True, kw_only=True):
     reason: str
     image: str
     expected_seconds: float | None = None
+    native: str = ""
+    """Whether the step is built with native tools, or why it is emulated; empty where that does not matter."""
     command: tuple[str, ...] | None = None
     inherited: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
                 Span(escaped(row.reason)),
             )
         )
+        shown += [(Span(f"      {escaped(row.native)}", "dim"),)] if row.native else []
         shown += [(Span("      inherits ", "dim"), Span(escaped(text))) for text in row.inherited]
         if verbosity >= 1:
             shown += [(Span("      args     ", "dim"), Span(escaped(text))) for text in row.arguments]

@@ -20,7 +20,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "dockerfile parsing",
         "context records",
         "builder ci distro images",
-        "comparison layouts local_registry",
+        "comparison layouts local_registry native",
         "planning project proof release",
         "execution",
         "requests singularity",

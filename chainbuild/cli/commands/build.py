@@ -38,6 +38,7 @@ def build(
     until: flags.Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoingOrNot = None,
     deadline: flags.Deadline = None,
@@ -63,7 +64,9 @@ def build(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
+    )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
@@ -99,6 +102,7 @@ def plan(
     until: flags.Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
@@ -110,6 +114,8 @@ def plan(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
+    )
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_or_plan(arguments, overrides, options, show)

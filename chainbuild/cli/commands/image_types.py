@@ -104,6 +104,7 @@ def plan(
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
@@ -116,7 +117,9 @@ def plan(
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+    )
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return create_types(read_image_types(options), show)
 
@@ -140,6 +143,7 @@ def create(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
     deadline: flags.Deadline = None,
@@ -157,7 +161,9 @@ def create(
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+    )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
     return create_types(read_image_types(options), show)
@@ -181,6 +187,7 @@ def update(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
     deadline: flags.Deadline = None,
@@ -198,7 +205,9 @@ def update(
     options = ImageTypeOptions(purpose=Purpose.UPDATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, platform=platform, public=public, private=private)
-    options = replace(options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+    )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
     return update_types(read_image_types(options), show)

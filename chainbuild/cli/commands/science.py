@@ -66,6 +66,7 @@ def plan(
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
@@ -77,7 +78,7 @@ def plan(
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
-    options = replace(options, refresh=refresh, refresh_after=refresh_after)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_science(read_science(options), show)
 
@@ -101,6 +102,7 @@ def build(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
     deadline: flags.Deadline = None,
@@ -117,7 +119,13 @@ def build(
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
     options = replace(
-        options, refresh=refresh, refresh_after=refresh_after, jobs=jobs, keep_going=keep_going, deadline=deadline
+        options,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        native=native,
+        jobs=jobs,
+        keep_going=keep_going,
+        deadline=deadline,
     )
     options = replace(options, push=push, load=not no_load)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)

@@ -6,7 +6,8 @@ from chainbuild.cli.output import messages, open_quietly
 from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
-from chainbuild.execution.pipeline import PlannedRun, commands, plan_run
+from chainbuild.execution.options import ExecutionOptions
+from chainbuild.execution.pipeline import PlannedRun, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, environment
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
@@ -35,7 +36,7 @@ def create_types(request: ImageTypesRequest, show: Show) -> int:
             return run_build(run, mode=show.mode, verbosity=show.verbosity)
         with open_quietly(run.settings, json=show.json) as session:
             planned = plan_run(run.graph, session, run.options)
-            _show(planned, layout, session, show)
+            _show(planned, layout, session, show, run.options)
     return int(ExitCode.WOULD_BUILD if show.fail_if_build and planned.plan.builds else ExitCode.DONE)
 
 
@@ -48,7 +49,7 @@ def update_types(request: ImageTypesRequest, show: Show) -> int:
             update = renewed(request, whole, session, pull=not show.dry_run)
             if show.dry_run:
                 reasons = {step: f"published as {image.reference.name}" for step, image in update.published.items()}
-                _show(update.planned, update.layout, session, show, pulls=reasons)
+                _show(update.planned, update.layout, session, show, request.options, pulls=reasons)
         if not show.dry_run:
             printer.info(
                 *(
@@ -107,14 +108,16 @@ def _show(
     layout: ImageTypesLayout,
     session: Session,
     show: Show,
+    options: ExecutionOptions,
     *,
     pulls: dict[StepId, str] | None = None,
 ) -> None:
-    invocations = commands(planned, session)
+    native = plan_acceleration(planned, session, options)
+    invocations = commands(planned, session, native)
     if show.json:
         from chainbuild.planning.plan_json import plan_as_json
 
-        stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+        stdout().write_raw(plan_as_json(planned.plan, invocations, native.texts) + "\n")
         return
     from chainbuild.ui.image_types import show_types_plan
 

@@ -9,7 +9,7 @@ from chainbuild.cli.runs.frame import Ended, run_in_frame
 from chainbuild.errors import ExitCode
 from chainbuild.execution.logs import LogFiles
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import build_run, commands, plan_run
+from chainbuild.execution.pipeline import build_run, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, open_session
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
@@ -50,7 +50,8 @@ def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_bu
     printer = messages(json=as_json)
     with open_session(request.settings, printer.emit) as session:
         planned = plan_run(request.graph, session, request.options)
-        invocations = commands(planned, session)
+        native = plan_acceleration(planned, session, request.options)
+        invocations = commands(planned, session, native)
     printer.warn(*planned.plan.warnings)
     arguments = stage_arguments(planned.plan.graph)
     rows = [
@@ -60,6 +61,7 @@ def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_bu
             reason=decision.reason,
             image=str(decision.step.reference),
             expected_seconds=decision.expected_seconds,
+            native=native.texts.get(decision.step.id, ""),
             command=invocations.get(decision.step.id),
             inherited=tuple(arg.told for arg in arguments.get(decision.step.id, ()) if arg.told),
             arguments=tuple(f"{arg.name}={arg.value}" for arg in arguments.get(decision.step.id, ())),
@@ -69,7 +71,7 @@ def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_bu
     if as_json:
         from chainbuild.planning.plan_json import plan_as_json
 
-        stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+        stdout().write_raw(plan_as_json(planned.plan, invocations, native.texts) + "\n")
     else:
         show_plan(rows, stdout(), verbosity=verbosity)
     return int(ExitCode.WOULD_BUILD if fail_if_build and planned.plan.builds else ExitCode.DONE)

@@ -6,7 +6,7 @@ from chainbuild.cli.output import open_quietly
 from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
-from chainbuild.execution.pipeline import commands, plan_run
+from chainbuild.execution.pipeline import commands, plan_acceleration, plan_run
 from chainbuild.operations.science import check_releases, keep_releases, orphans, prepared
 from chainbuild.requests.science import ScienceRequest
 from chainbuild.ui import stdout
@@ -31,11 +31,12 @@ def _plan_science(request: ScienceRequest, show: Show) -> int:
         with open_quietly(run.settings, json=show.json) as session:
             check_releases(request, session)
             planned = plan_run(run.graph, session, run.options)
-            invocations = commands(planned, session)
+            native = plan_acceleration(planned, session, request.options)
+            invocations = commands(planned, session, native)
         if show.json:
             from chainbuild.planning.plan_json import plan_as_json
 
-            stdout().write_raw(plan_as_json(planned.plan, invocations) + "\n")
+            stdout().write_raw(plan_as_json(planned.plan, invocations, native.texts) + "\n")
         else:
             from chainbuild.ui.science import show_science_plan
 

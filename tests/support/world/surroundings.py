@@ -26,6 +26,7 @@ from chainbuild.execution.pipeline import PlannedRun, build_run, plan_run
 from chainbuild.execution.session import Session, Settings, open_session
 from chainbuild.limits import Pace
 from chainbuild.model import Graph
+from chainbuild.native.roots import Root
 from chainbuild.records.index import SeenRecords
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -97,6 +98,8 @@ class Surroundings:
         """The notes about the tree in its records."""
         self.handed_over: list[str] = []
         """The names of local images that were copied into the chain registry."""
+        self.root_of_images = Root()
+        """The distribution of all images; unknown, so that no native tools are made."""
         self._stack = ExitStack()
 
     # The outside ------------------------------------------------------------------------------------------------------
@@ -152,6 +155,7 @@ class Surroundings:
             driver=self._driver,
             check_builders=lambda driver, platforms: self.checked.append(frozenset(platforms)),
             hand_over=self._hand_over,
+            read_root=lambda registries, image: self.root_of_images,
             local=self.store,
             remotes=self.remotes.fresh(),
             tree_notes=lambda root: self.notes,

@@ -57,7 +57,7 @@ def test_secret_appears_nowhere(value: str, from_file: bool, fails: bool) -> Non
             repr(graph),
             repr(plan),
             repr(world.driver.orders),
-            plan_as_json(plan, {}),
+            plan_as_json(plan, {}, {}),
             *(event.as_json_line() for event in world.events),
             *(repr(result.record) for result in outcome.results.values()),
             *(f"{error}{error!r}{error_as_json(error)}" for error in outcome.failures.values()),
@@ -77,7 +77,7 @@ def test_secret_appears_nowhere(value: str, from_file: bool, fails: bool) -> Non
                 f"id=token,{place}"
             ]
             assert command[command.index(f"id=token,{place}") - 1] == "--secret"
-        assert value not in plan_as_json(plan, commands)
+        assert value not in plan_as_json(plan, commands, {})
         for error in outcome.failures.values():
             assert value not in str(error_as_json(error))
 

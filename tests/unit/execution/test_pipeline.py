@@ -10,6 +10,7 @@ import pytest
 
 from chainbuild.errors import NotFoundInRegistryError, NotReadyError, RegistryError
 from chainbuild.events import ImageResult, RunFinished, RunStarted, StepFinished
+from chainbuild.execution.acceleration import Acceleration
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.pipeline import build_run, commands, plan_run
 from chainbuild.execution.session import open_session
@@ -55,7 +56,7 @@ def layer_of(world: World, tag: str) -> Digest:
 def test_plan_has_the_builders_command_of_each_step(world: World) -> None:
     with world.session() as session:
         planned = plan_run(world.graph(), session, ExecutionOptions())
-        shown = commands(planned, session)
+        shown = commands(planned, session, Acceleration(session))
     assert list(shown) == ALL
     assert shown[BASE][:3] == ("docker", "buildx", "build")
     assert any("library/fat@sha256:" in word for word in shown[BASE])

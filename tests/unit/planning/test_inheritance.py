@@ -207,7 +207,7 @@ def test_inherited_values_are_in_the_plan_and_the_key(world: World) -> None:
     (argument,) = stage_arguments(graph)[StepId.parse("amd64/extras/minimize")]
     assert argument.told == f"{FILES}=/stock (from stock); {FILES}=/graphics (from graphics)"
     plan = world.plan(graph)
-    assert '"from": "graphics"' in plan_as_json(plan, {})
+    assert '"from": "graphics"' in plan_as_json(plan, {}, {})
     outcome = world.run(graph)
     drop_statements(world)
     other = world.run(world.graph(options=["extras"]))

@@ -557,7 +557,7 @@ def test_facts_of_a_record() -> None:
 def test_plan_as_json_has_all_fields(built: World) -> None:
     built.write({"stock/blas-amd64-args": "CPU=ZEN\n"})
     plan = built.plan()
-    document = json.loads(plan_as_json(plan, {BLAS: ("docker", "buildx", "build")}))
+    document = json.loads(plan_as_json(plan, {BLAS: ("docker", "buildx", "build")}, {}))
     assert document["schema"] == SCHEMA == "chainbuild.plan/1"
     assert document["builds"] == 4
     assert document["publishes"] == [
@@ -582,6 +582,7 @@ def test_plan_as_json_has_all_fields(built: World) -> None:
         "from": None,
         "warning": None,
         "expected_seconds": blas["expected_seconds"],
+        "native": None,
         "needs": [str(BASE)],
         "arguments": [],
         "command": ["docker", "buildx", "build"],

@@ -48,6 +48,7 @@ deadline: 4h30m
 jobs: 2
 keep-going: true
 strict: true
+native: {stock/*: "off", "*": check:5%}
 tests: false
 push: false
 load: true

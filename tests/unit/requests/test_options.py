@@ -37,6 +37,7 @@ IN_FILE: Final[dict[str, Any]] = {
     "keep_going": True,
     "tests": False,
     "strict": True,
+    "native": "off",
     "push": True,
     "load": False,
 }
@@ -60,11 +61,12 @@ GIVEN: Final[dict[str, Any]] = {
     "keep_going": False,
     "tests": True,
     "strict": False,
+    "native": "check",
     "push": False,
     "load": True,
 }
 OTHER_NAMES: Final = {"platforms": "platform", "options": "option"}
-NOT_OPTIONS: Final = {"path", "shown", "layers", "science", "trusted_keys"}
+NOT_OPTIONS: Final = {"path", "shown", "layers", "science", "trusted_keys", "native_steps"}
 
 
 def project(**settings: Any) -> Project:
@@ -74,6 +76,12 @@ def project(**settings: Any) -> Project:
 def test_every_setting_of_the_project_is_an_option_or_not() -> None:
     assert set(Project.__struct_fields__) == IN_FILE.keys() | NOT_OPTIONS
     assert {OTHER_NAMES.get(name, name) for name in IN_FILE} == GIVEN.keys()
+
+
+def test_native_modes_of_steps_apply_unless_a_mode_is_given() -> None:
+    of_steps = project(native_steps={"stock/20-*": "off"})
+    assert RunOptions().merged(of_steps).native_steps == {"stock/20-*": "off"}
+    assert RunOptions(native="auto").merged(of_steps).native_steps == {}
 
 
 @pytest.mark.parametrize("name", IN_FILE)
@@ -106,6 +114,8 @@ EXECUTION: Final[dict[str, Any]] = {
     "refresh": True,
     "refresh_after": "7d",
     "deadline": "2h",
+    "native": "check:5%",
+    "native_steps": {"stock/20-*": "off"},
 }
 SESSION: Final[dict[str, Any]] = {
     "root": Path("/"),

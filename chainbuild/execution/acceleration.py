@@ -1,0 +1,255 @@
+"""Decide which steps of a run get native tools, have the tools made, and put them into the steps' builds."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+
+from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.context.dockerignore import own_ignore
+from chainbuild.dockerfile import Dockerfile, parse
+from chainbuild.dockerfile.evaluation import foreign_frontend
+from chainbuild.errors import ChainbuildError
+from chainbuild.execution.options import ExecutionOptions
+from chainbuild.execution.session import Session
+from chainbuild.images.resolver import Found
+from chainbuild.model import Graph, Step, StepKind
+from chainbuild.native.check import VERDICT, read_comparison
+from chainbuild.native.roots import Root
+from chainbuild.native.runs import compiling_runs, writes_specs
+from chainbuild.native.settings import NativeChoice, NativeMode
+from chainbuild.native.tools import IMAGES, TRIPLETS, Tools, read_tools, tools_graph
+from chainbuild.references import Platform
+from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import StepId
+from chainbuild.values import replace
+
+if TYPE_CHECKING:
+    from chainbuild.planning.decisions import Decision, Plan
+
+_RUNS_ITSELF: Final = {"linux/amd64": frozenset({"linux/386"}), "linux/arm64": frozenset({"linux/arm/v7", "linux/arm"})}
+"""Other platforms whose programs a processor runs without emulation."""
+
+
+class ToolSource(Struct, frozen=True, kw_only=True):
+    """The step that makes some tools: what is planned for it, and how to carry that out."""
+
+    decision: Decision
+    make: Callable[[], RemoteImage]
+    """Build or reuse the image. Errors: those of a build."""
+
+
+PlanTools = Callable[[Graph], ToolSource]
+"""Plan the graph of some tools. Errors: those of finding images."""
+
+
+class StepAcceleration(Struct, frozen=True, kw_only=True):
+    """What a step's build gets: `text` is for the plan, `tools` the key of the tools in the acceleration."""
+
+    text: str
+    choice: NativeChoice = field(default_factory=NativeChoice)
+    tools: tuple[str, str] | None = None
+    log: str = ""
+    """The id of the cache mount with the log of a check; empty: nothing is checked."""
+
+
+class Acceleration:
+    """The native tools of a run. Before `plan`, there are none, and builds are as they are."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.steps: dict[StepId, StepAcceleration] = {}
+        self._sources: dict[tuple[str, str], ToolSource] = {}
+        self._tools: dict[tuple[str, str], Tools] = {}
+
+    # The plan ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def texts(self) -> Mapping[StepId, str]:
+        """Why steps are native or emulated, for those where it matters."""
+        return {step: found.text for step, found in self.steps.items() if found.text}
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What is planned for the tools that are not there yet."""
+        return tuple(source.decision for source in self._sources.values() if source.decision.cached_record is None)
+
+    def plan(self, plan: Plan, found: Found, options: ExecutionOptions, plan_tools: PlanTools) -> None:
+        """Decide for every step that is to be built."""
+        roots = _Roots(self._session, plan.graph, found)
+        for decision in plan.builds:
+            step = decision.step
+            if step.kind is not StepKind.BUILD or not self._is_emulated(step.platform):
+                continue
+            choice = options.native.of(step)
+            text, root = _reason_against(step, choice, roots)
+            if root is None:
+                self.steps[step.id] = StepAcceleration(text=text)
+                continue
+            if not self._lines(step, parse(_content(step), str(step.dockerfile))):
+                continue  # nothing in it compiles
+            key = root.name, step.platform.oci
+            problem = self._look_up(key, root, step.platform, plan_tools)
+            if problem:
+                self.steps[step.id] = StepAcceleration(text=problem)
+                continue
+            log = f"chainbuild-native-{uuid.uuid4().hex}" if choice.mode is NativeMode.CHECK else ""
+            self.steps[step.id] = StepAcceleration(text=self._text(key), choice=choice, tools=key, log=log)
+
+    def _is_emulated(self, platform: Platform) -> bool:
+        own = self._session.backends.build_platform()
+        if platform.oci == own.oci or platform.oci in _RUNS_ITSELF.get(own.oci, ()):
+            return False
+        if platform.oci not in self._session.settings.builders and "" not in self._session.settings.builders:
+            return True
+        try:
+            return platform.oci not in self._session.driver.inspect(platform).own_platforms
+        except ChainbuildError:
+            return True  # reported where the builder is used
+
+    def _look_up(self, key: tuple[str, str], root: Root, platform: Platform, plan_tools: PlanTools) -> str:
+        """Find out whether some tools exist or can be made. Return why not; empty if they do or can."""
+        if key in self._sources:
+            return ""
+        graph = tools_graph(self._session.chain, root, platform, self._session.backends.build_platform())
+        try:
+            source = plan_tools(graph)
+            record = source.decision.cached_record
+            if record is not None:
+                place = source.decision.step.repository.with_digest(record.image)
+                self._tools[key] = read_tools(
+                    self._session.registries, resolve(self._session.registries, place, platform)
+                )
+        except ChainbuildError as error:
+            return f"emulated: no native tools of {root.name}: {error.message}"
+        self._sources[key] = source
+        return ""
+
+    def _text(self, key: tuple[str, str]) -> str:
+        tools = self._tools.get(key)
+        platform = Platform.parse(key[1]).name
+        if tools is None:
+            return f"native: tools of {key[0]} for {platform}, made first"
+        native = f"native: {tools.text} for {platform}" if tools.text else ""
+        missing = f"emulated: {tools.missing}" if tools.missing else ""
+        return "; ".join(part for part in (native, missing) if part)
+
+    # The run ----------------------------------------------------------------------------------------------------------
+
+    def make_tools(self) -> Iterator[str]:
+        """Make the tools that do not exist yet. Yield what went wrong; the steps concerned are emulated."""
+        for key, source in self._sources.items():
+            if key in self._tools:
+                continue
+            try:
+                self._tools[key] = read_tools(self._session.registries, source.make())
+            except ChainbuildError as error:
+                yield f"native tools of {key[0]} could not be made, so compilers are emulated: {error.message}"
+
+    def applied(self, step: Step, spec: BuildSpec) -> BuildSpec:
+        """Return the specification of a step's build with the native tools in it, if it gets any."""
+        tools, found = self._tools_of(step)
+        if tools is None or found is None or not tools.native:
+            return spec
+        raw = spec.source if spec.source is not None else _content(step)
+        lines = self._lines(step, parse(raw, spec.shown))
+        if not lines:
+            return spec
+        check = f"{found.choice.percent} {found.log}" if found.log else ""
+        return replace(
+            spec,
+            source=raw,
+            ignore=spec.ignore if spec.source is not None else own_ignore(step.dockerfile),
+            run_lines=lines,
+            run_flags=tools.flags(check),
+        )
+
+    def verdicts(self, step: Step) -> Mapping[str, str]:
+        """Return what a checked build compared, for the record. Errors: those of the build that reads it."""
+        tools, found = self._tools_of(step)
+        if tools is None or found is None or not found.log:
+            return {}
+        return {VERDICT: read_comparison(self._session.driver, step.id, tools, found.log, found.choice.percent).text}
+
+    def notes(self, step: Step) -> Mapping[str, str]:
+        """Return the notes of a record about the tools that its build used."""
+        tools, _ = self._tools_of(step)
+        return {"native": f"{tools.text} ({tools.image})"} if tools is not None and tools.native else {}
+
+    def _tools_of(self, step: Step) -> tuple[Tools | None, StepAcceleration | None]:
+        found = self.steps.get(step.id)
+        return (self._tools.get(found.tools) if found is not None and found.tools else None), found
+
+    def _lines(self, step: Step, dockerfile: Dockerfile) -> tuple[int, ...]:
+        return compiling_runs(
+            dockerfile,
+            args=_args(step),
+            platform=step.platform,
+            build_platform=self._session.backends.build_platform(),
+            contexts=frozenset(name for name, _ in step.contexts),
+            target=step.target,
+        )
+
+
+def _content(step: Step) -> bytes:
+    return step.dockerfile.read_bytes() if step.text is None else step.text
+
+
+def _args(step: Step) -> Mapping[str, str]:
+    return {arg.name: arg.value for arg in step.args}
+
+
+def _reason_against(step: Step, choice: NativeChoice, roots: _Roots) -> tuple[str, Root | None]:
+    """Return why a step gets no native tools, or the root that it is built on."""
+    if choice.mode is NativeMode.OFF:
+        return "emulated: native tools are off", None
+    if step.platform.oci not in TRIPLETS:
+        return f"emulated: there are no native tools for {step.platform.oci}", None
+    frontend = foreign_frontend(parse(_content(step), str(step.dockerfile)), _args(step))
+    if frontend:
+        return f"emulated: the frontend {frontend} is not Docker's", None
+    root, writer = roots.of(step)
+    if writer:
+        return f"emulated: {writer} writes a specs file of GCC", None
+    if root is None or root.distribution not in IMAGES or not root.suite:
+        return f"emulated: not a {' or '.join(name.capitalize() for name in IMAGES)} root", None
+    if root.own_specs:
+        return f"emulated: its base has a specs file of GCC of its own, {root.own_specs}", None
+    return "", root
+
+
+class _Roots:
+    """The roots that the steps of a graph are built on, each read once."""
+
+    def __init__(self, session: Session, graph: Graph, found: Found) -> None:
+        self._session = session
+        self._steps = graph.by_id
+        self._found = found
+        self._known: dict[StepId, tuple[Root | None, str]] = {}
+
+    def of(self, step: Step) -> tuple[Root | None, str]:
+        """Return the root, None if it is unknown; and the Dockerfile at or below the step that writes a specs file."""
+        if step.id in self._known:
+            return self._known[step.id]
+        root, writer = self._below(step)
+        if not writer and writes_specs(parse(_content(step), str(step.dockerfile))):
+            writer = step.name
+        self._known[step.id] = root, writer
+        return root, writer
+
+    def _below(self, step: Step) -> tuple[Root | None, str]:
+        image = next((image for image in step.images if image.name == step.parent), None)
+        if image is None:
+            return None, ""
+        if image.from_step is not None:
+            return self.of(self._steps[image.from_step])
+        resolved = self._found.get((str(image.source), image.platform.oci))
+        if resolved is None or resolved.named.is_scratch:
+            return None, ""
+        try:
+            return self._session.backends.read_root(self._session.registries, resolved.image), ""
+        except ChainbuildError:
+            return None, ""

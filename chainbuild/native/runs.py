@@ -1,0 +1,146 @@
+"""Choose the RUN instructions that get native tools: those that may compile something, on the platform of the step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from chainbuild.dockerfile.evaluation import foreign_frontend
+from chainbuild.dockerfile.model import Dockerfile, Instruction
+from chainbuild.dockerfile.stages import resolve_stages
+from chainbuild.dockerfile.words import csv_fields
+from chainbuild.references import Platform
+
+MOUNTED: Final = "/.chainbuild-native"
+"""Where the tools are mounted; `utilities/native` has the same paths in it."""
+CHECKED: Final = "/.chainbuild-native-check"
+
+_PLACES: Final = (f"{MOUNTED}/", f"{CHECKED}/", "/usr/lib/gcc/")
+
+# Commands that start no compiler. All others may, so that scripts and build tools nobody has heard of are covered.
+_HARMLESS_NAMES: Final = (
+    ": [ [[ addgroup adduser apt apt-cache apt-get apt-key apt-mark aptitude awk basename base64 break cat cd chgrp "
+    "chmod chown chpasswd command continue cp curl cut date debconf-set-selections dirname dpkg dpkg-query done echo "
+    "esac exit export false fc-cache fi find getent git gpg grep groupadd groupmod gunzip gzip hash head id install "
+    "ldconfig ln localedef locale-gen ls md5sum mkdir mktemp mv printf pwd read readlink realpath return rm rmdir sed "
+    "service set sha256sum sha512sum shift sleep sort stat strip sync tail tar tee test touch tr true type umask "
+    "uname uniq unset unxz unzip update-alternatives update-ca-certificates update-locale useradd usermod wc wget "
+    "which whoami xz zip zstd"
+)
+_HARMLESS: Final = frozenset(_HARMLESS_NAMES.split())
+# Words in front of a command.
+_LEADING: Final = frozenset(
+    (
+        "!",
+        "(",
+        "{",
+        "builtin",
+        "do",
+        "else",
+        "env",
+        "exec",
+        "if",
+        "nice",
+        "nohup",
+        "sudo",
+        "then",
+        "time",
+        "while",
+        "until",
+    )
+)
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
+_SEPARATOR: Final = re.compile(r"&&|\|\||[;\n|&]|\$\(|`")
+_REMOVES: Final = re.compile(
+    r"\b(?:apt|apt-get|aptitude|dpkg)\b[^;&|\n]*\s(?:remove|purge|autoremove|autopurge|-r|-P|--purge)\b"
+)
+_INSTALLS: Final = re.compile(r"\b(?:apt|apt-get|aptitude)\b[^;&|\n]*\sinstall\b")
+# GCC reads a file of this name; a Dockerfile that writes one would write into the mounted one.
+_SPECS: Final = re.compile(r"dumpspecs|/specs\b")
+
+
+def compiling_runs(
+    dockerfile: Dockerfile,
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+    contexts: frozenset[str] = frozenset(),
+    target: str | None = None,
+) -> tuple[int, ...]:
+    """Return the first lines of the RUN instructions that get native tools when the Dockerfile is built for `platform`.
+
+    A stage for another platform is left alone, and so is a Dockerfile whose frontend is not Docker's.
+    """
+    if foreign_frontend(dockerfile, args) or writes_specs(dockerfile):
+        return ()
+    graph = resolve_stages(
+        dockerfile,
+        args=args,
+        target=target,
+        target_platform=platform,
+        build_platform=build_platform,
+        contexts=contexts,
+        parents={},
+    )
+    stages = (graph.stages[index] for index in graph.reachable)
+    return tuple(
+        found.line
+        for stage in stages
+        if stage.platform == platform.oci and not stage.replaced_by
+        for found in stage.stage.instructions
+        if found.keyword == "RUN" and found.pieces and _is_to_be_native(found)
+    )
+
+
+def writes_specs(dockerfile: Dockerfile) -> bool:
+    """Return whether an instruction mentions a specs file of GCC."""
+    return any(_SPECS.search(_text(found)) for stage in dockerfile.stages for found in stage.instructions)
+
+
+def _is_to_be_native(run: Instruction) -> bool:
+    return may_compile(run) and not _removes_compilers(run) and not _is_in_the_way(run)
+
+
+def may_compile(run: Instruction) -> bool:
+    """Return whether a RUN starts a command that may start a compiler."""
+    commands = [run.words[0].rpartition("/")[2]] if run.json and run.words else _commands(_text(run))
+    return any(command not in _HARMLESS for command in commands)
+
+
+def _text(found: Instruction) -> str:
+    return "\n".join((found.rest, *(document.content for document in found.heredocs)))
+
+
+def _commands(text: str) -> Iterator[str]:
+    for part in _SEPARATOR.split(text.replace("\\\n", " ")):
+        for word in part.split():
+            if word in _LEADING or _ASSIGNMENT.fullmatch(word) or (word.startswith("-") and len(word) > 1):
+                continue
+            if word.startswith(("#", ")", "}", "<<")):
+                break
+            yield word.strip("\"'(){}").rpartition("/")[2]
+            break
+
+
+def _removes_compilers(run: Instruction) -> bool:
+    """Return whether a RUN removes packages that it does not install itself.
+
+    dpkg does not remove a folder with a mounted file in it. In a RUN that also installs the packages, the folder is new
+    and BuildKit removes it with the mount.
+    """
+    text = _text(run)
+    return bool(_REMOVES.search(text)) and not _INSTALLS.search(text)
+
+
+def _is_in_the_way(run: Instruction) -> bool:
+    """Return whether a mount of the instruction's own covers the places of the tools."""
+    for mount in run.flag_values("mount"):
+        for start, end in csv_fields(mount):
+            name, _, value = mount[start:end].partition("=")
+            if name.lower() in {"target", "dst", "destination"}:
+                path = value.rstrip("/")
+                if any(place.startswith(f"{path}/") or path.startswith(place) for place in _PLACES):
+                    return True
+    return False

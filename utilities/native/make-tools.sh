@@ -1,0 +1,107 @@
+#!/bin/sh
+# Lay out the native tools for an emulated root in /out, from the packages of this root's distribution.
+#
+# usage: make-tools.sh TARGET   (Debian's name of the emulated architecture)
+#
+# In: /target, what a fresh `g++ gfortran` of the distribution has on TARGET, unpacked; /target-packages, "NAME VERSION"
+# lines of it; this root, with the cross tools that are installed; front.c beside this script.
+# Out: /out/content/tools, mounted at $mounted; /out/content/specs, mounted into the image's compiler; /out/versions, what is native
+# ("native NAME VERSION") and what is not ("emulated NAME VERSION REASON").
+set -eu
+target=$1
+mounted=/.chainbuild-native
+here=$(dirname "$0")
+triplet=$(ls /target/usr/lib/gcc)
+version=$(ls "/target/usr/lib/gcc/$triplet" | sort -n | tail -n 1)
+packages=$(echo "$triplet" | tr _ -)
+mkdir -p /out/content/tools/ids /out/content/tools/linker /out/content/tools/real /out/content/tools/lib
+: >/out/versions
+
+own_version() { sed -n "s/^$1 //p" /target-packages | head -n 1; }
+# The version of a cross compiler's package says from which version of the compiler it was made: 14.2.0-19cross1.
+cross_version() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null | sed 's/cross[0-9.]*$//'; }
+build_id() { readelf --notes "$1" 2>/dev/null | sed -n 's/^ *Build ID: //p' | head -n 1; }
+in_target() { chroot /target "$@"; }
+# Follow links as they are inside the target's root.
+real_path() {
+  path=$1
+  while [ -L "/target$path" ]; do
+    link=$(readlink "/target$path")
+    case $link in /*) path=$link ;; *) path=$(dirname "$path")/$link ;; esac
+  done
+  echo "/target$path"
+}
+
+# The own compiler prints only folders that exist: make those that it calls nonexistent, until it calls none so.
+search_order() {
+  while :; do
+    said=$(in_target "$@" -v -E -quiet -imultiarch "$triplet" /dev/null -o /dev/null 2>&1) || true
+    missing=$(echo "$said" | sed -n 's/^ignoring nonexistent directory "\(.*\)"$/\1/p')
+    [ -n "$missing" ] || break
+    echo "$missing" | while read -r folder; do mkdir -p "/target$folder"; done
+  done
+  echo "$said" | sed -n '/^#include <\.\.\.>/,/^End of search/s/^ //p'
+}
+
+# tool NAME OWN NATIVE: install NAME, if the image's own one has a build ID by which it can be recognized.
+tool() {
+  name=$1 replaced=$2 native=$3
+  [ -e "$native" ] && [ -e "$(real_path "$replaced")" ] || return 0
+  id=$(build_id "$(real_path "$replaced")")
+  [ -n "$id" ] || return 0
+  cp -L "$native" "/out/content/tools/real/$name"
+  {
+    echo "tool $mounted/real/$name"
+    case $name in
+      cc1 | cc1plus)
+        search_order "$replaced" | while read -r folder; do
+          case $folder in */c++/*) echo "c++ $folder" ;; *) echo "dir $folder" ;; esac
+        done
+        ;;
+      ld) in_target "$replaced" --verbose | grep -o 'SEARCH_DIR("[^"]*")' | sed 's/SEARCH_DIR("=\{0,1\}\(.*\)")/dir \1/' ;;
+    esac
+  } >"/out/content/tools/ids/$id"
+}
+
+[ -c /target/dev/null ] || { mkdir -p /target/dev && mknod -m 666 /target/dev/null c 1 3 2>/dev/null || : >/target/dev/null; }
+gcc -O2 -static -s -Wall -o /out/content/tools/front "$here/front.c"
+ln /out/content/tools/front /out/content/tools/linker/real-ld
+
+own=$(own_version "binutils-$packages")
+cross=$(cross_version "binutils-$packages")
+if [ "$own" = "$cross" ]; then
+  tool as "/usr/bin/$triplet-as" "/usr/bin/$triplet-as"
+  tool ld "/usr/bin/$triplet-ld" "/usr/bin/$triplet-ld.bfd"
+  echo "native binutils $own" >>/out/versions
+else
+  echo "emulated binutils $own the cross package has ${cross:-no version}" >>/out/versions
+fi
+
+own=$(own_version "gcc-$version")
+cross=$(cross_version "gcc-$version-$packages")
+programs=/usr/lib/gcc-cross/$triplet/$version
+if [ -d "/opt/gcc-$version" ]; then
+  programs=/opt/gcc-$version cross=$own
+else
+  [ -e "$programs/cc1" ] || programs=/usr/libexec/gcc-cross/$triplet/$version
+fi
+folder=/usr/libexec/gcc/$triplet/$version
+[ -e "/target$folder/cc1" ] || folder=/usr/lib/gcc/$triplet/$version
+if [ "$own" = "$cross" ]; then
+  for program in cc1 cc1plus f951 lto1; do tool $program "$folder/$program" "$programs/$program"; done
+  echo "native gcc $own" >>/out/versions
+else
+  echo "emulated gcc $own the cross package is made from ${cross:-no version}" >>/out/versions
+fi
+plugin=$(ls /usr/lib/gcc-cross/*/*/liblto_plugin.so /usr/libexec/gcc-cross/*/*/liblto_plugin.so \
+  /usr/lib/gcc/*/*/liblto_plugin.so /usr/libexec/gcc/*/*/liblto_plugin.so 2>/dev/null | head -n 1)
+cp -L "$plugin" /out/content/tools/lib/
+
+# The native programs bring their loader and libraries, so that they need nothing of the image's root.
+for program in /out/content/tools/real/* "$plugin"; do ldd "$program" 2>/dev/null; done \
+  | sed -n 's|.* => \(/[^ ]*\) (.*|\1|p' | sort -u \
+  | while read -r library; do cp -L "$library" /out/content/tools/lib/; done
+cp -L "$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')" /out/content/tools/lib/loader
+# The compiler driver reads this file besides its built-in specs. A driver that is asked to show its commands does so.
+printf '*self_spec:\n+ %%{!v:%%{!wrapper:-wrapper %s/front}}\n\n' "$mounted" >/out/content/specs
+cat /out/versions
