@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import loop, measure, memory, minimize, page, plan, science, sizes
+from benchmarks import loop, measure, memory, minimize, native, page, plan, science, sizes
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -60,6 +60,17 @@ def main() -> int:
     )
     words.set_defaults(name="plan", measured=_plan)
 
+    words = commands.add_parser("native", help="compile packages emulated, with native tools, and on the own platform")
+    words.add_argument(
+        "--base", default="debian:trixie-slim", help="a local image of both platforms (default: %(default)s)"
+    )
+    words.add_argument(
+        "--packages",
+        default=",".join(package.name for package in native.PACKAGES),
+        help="what to compile (default: %(default)s)",
+    )
+    words.set_defaults(name="native", measured=_native)
+
     asked = parser.parse_args()
     # Ended from outside, it still takes away what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -109,6 +120,10 @@ def _sizes(asked: argparse.Namespace) -> Tables:
 def _memory(asked: argparse.Namespace) -> Tables:
     found = memory.measured(asked.repo, asked.production, asked.files, port=asked.registry_port)
     return {"memory": memory.table(found)}
+
+
+def _native(asked: argparse.Namespace) -> Tables:
+    return {"native": native.table(native.measured(asked.base, tuple(asked.packages.split(","))))}
 
 
 def _plan(asked: argparse.Namespace) -> Tables:

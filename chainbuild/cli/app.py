@@ -21,6 +21,7 @@ from chainbuild.cli.commands import (
     init,
     layer,
     minimize,
+    native,
     records,
     registry,
     release,
@@ -139,6 +140,7 @@ GROUPS.update(
             _put("records", records.app, "Copy records between registries, or sign older ones."),
             _put("trust", trust.app, "Manage the keys whose records are trusted."),
             _put("bootstrap", bootstrap.bootstrap, "Make a base image from the packages of a distribution."),
+            _put("native", native.native, "Make the native compilers for emulated builds on a base image."),
             _put("ci", ci.ci, "Print a CI workflow for this tree."),
         ),
     }

@@ -76,6 +76,7 @@ EXAMPLES: Final = {
     "trust remove": ("chainbuild trust remove ci-main", "trust.md"),
     "trust key": ("chainbuild trust key", "trust.md"),
     "bootstrap": ("chainbuild bootstrap debian:bookworm-slim --platform amd64,aarch64", "registry.md"),
+    "native": ("chainbuild native debian:bookworm-slim --platform aarch64", "native.md"),
     "ci": (
         "chainbuild ci github amd64 acme/tools v1 debian stock debian --registry ghcr.io/acme",
         "ci.md",

@@ -21,9 +21,9 @@ from chainbuild.native.check import VERDICT, read_comparison
 from chainbuild.native.roots import Root
 from chainbuild.native.runs import compiling_runs, writes_specs
 from chainbuild.native.settings import NativeChoice, NativeMode
-from chainbuild.native.tools import IMAGES, TRIPLETS, Tools, read_tools, tools_graph
+from chainbuild.native.tools import IMAGES, TRIPLETS, Tools, compiled_graph, image_of, read_tools, tools_graph
 from chainbuild.references import Platform
-from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.images import RemoteImage
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
@@ -35,11 +35,13 @@ _RUNS_ITSELF: Final = {"linux/amd64": frozenset({"linux/386"}), "linux/arm64": f
 
 
 class ToolSource(Struct, frozen=True, kw_only=True):
-    """The step that makes some tools: what is planned for it, and how to carry that out."""
+    """The steps that make some tools: what is planned for them, and how to carry that out."""
 
-    decision: Decision
+    decisions: tuple[Decision, ...]
+    existing: RemoteImage | None
+    """The image, if nothing needs to be built."""
     make: Callable[[], RemoteImage]
-    """Build or reuse the image. Errors: those of a build."""
+    """Build the image. Errors: those of a build."""
 
 
 PlanTools = Callable[[Graph], ToolSource]
@@ -62,7 +64,7 @@ class Acceleration:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.steps: dict[StepId, StepAcceleration] = {}
-        self._sources: dict[tuple[str, str], ToolSource] = {}
+        self._sources: dict[tuple[str, str], tuple[ToolSource, Root, PlanTools]] = {}
         self._tools: dict[tuple[str, str], Tools] = {}
 
     # The plan ---------------------------------------------------------------------------------------------------------
@@ -75,7 +77,12 @@ class Acceleration:
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """What is planned for the tools that are not there yet."""
-        return tuple(source.decision for source in self._sources.values() if source.decision.cached_record is None)
+        return tuple(
+            decision
+            for key, (source, _, _) in self._sources.items()
+            if key not in self._tools
+            for decision in source.decisions
+        )
 
     def plan(self, plan: Plan, found: Found, options: ExecutionOptions, plan_tools: PlanTools) -> None:
         """Decide for every step that is to be built."""
@@ -97,7 +104,7 @@ class Acceleration:
                 self.steps[step.id] = StepAcceleration(text=problem)
                 continue
             log = f"chainbuild-native-{uuid.uuid4().hex}" if choice.mode is NativeMode.CHECK else ""
-            self.steps[step.id] = StepAcceleration(text=self._text(key), choice=choice, tools=key, log=log)
+            self.steps[step.id] = StepAcceleration(text=self._text(key, root), choice=choice, tools=key, log=log)
 
     def _is_emulated(self, platform: Platform) -> bool:
         own = self._session.backends.build_platform()
@@ -117,35 +124,41 @@ class Acceleration:
         graph = tools_graph(self._session.chain, root, platform, self._session.backends.build_platform())
         try:
             source = plan_tools(graph)
-            record = source.decision.cached_record
-            if record is not None:
-                place = source.decision.step.repository.with_digest(record.image)
-                self._tools[key] = read_tools(
-                    self._session.registries, resolve(self._session.registries, place, platform)
-                )
+            if source.existing is not None:
+                self._tools[key] = self._best(read_tools(self._session.registries, source.existing), root, plan_tools)
         except ChainbuildError as error:
             return f"emulated: no native tools of {root.name}: {error.message}"
-        self._sources[key] = source
+        self._sources[key] = source, root, plan_tools
         return ""
 
-    def _text(self, key: tuple[str, str]) -> str:
+    def _best(self, tools: Tools, root: Root, plan_tools: PlanTools) -> Tools:
+        """Return the tools with compilers from source if packages have none and they were compiled before; else `tools`."""
+        if not tools.compilable:
+            return tools
+        own = self._session.backends.build_platform()
+        graph = compiled_graph(self._session.chain, root, tools.platform, own, tools.compilable)
+        existing = plan_tools(graph).existing
+        return read_tools(self._session.registries, existing) if existing is not None else tools
+
+    def _text(self, key: tuple[str, str], root: Root) -> str:
         tools = self._tools.get(key)
         platform = Platform.parse(key[1]).name
         if tools is None:
             return f"native: tools of {key[0]} for {platform}, made first"
         native = f"native: {tools.text} for {platform}" if tools.text else ""
         missing = f"emulated: {tools.missing}" if tools.missing else ""
-        return "; ".join(part for part in (native, missing) if part)
+        way_out = f"compile it once: chainbuild native {image_of(root)} --platform {platform}" if missing else ""
+        return "; ".join(part for part in (native, missing, way_out) if part)
 
     # The run ----------------------------------------------------------------------------------------------------------
 
     def make_tools(self) -> Iterator[str]:
         """Make the tools that do not exist yet. Yield what went wrong; the steps concerned are emulated."""
-        for key, source in self._sources.items():
+        for key, (source, root, plan_tools) in self._sources.items():
             if key in self._tools:
                 continue
             try:
-                self._tools[key] = read_tools(self._session.registries, source.make())
+                self._tools[key] = self._best(read_tools(self._session.registries, source.make()), root, plan_tools)
             except ChainbuildError as error:
                 yield f"native tools of {key[0]} could not be made, so compilers are emulated: {error.message}"
 

@@ -129,32 +129,58 @@ def build_run(
 def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> Acceleration:
     """Decide which steps of a plan get native tools. The steps that make tools are planned, not run."""
 
-    def plan_tools(graph: Graph) -> ToolSource:
-        how = ExecutionOptions(
-            load=False,
-            renewal=Renewal(refresh_after=REFRESH_AFTER, since=session.backends.clock()),
-            tolerance={step.id: TOLERANCE for step in graph},
+    def source(graph: Graph) -> ToolSource:
+        tools = plan_tools(graph, session)
+        return ToolSource(
+            decisions=tools.plan.decisions,
+            existing=None if tools.plan.builds else _existing_tools(tools.plan, session),
+            make=partial(make_tools, tools, session),
         )
-        quiet = replace(session, emit=lambda _: None)
-        tools = plan_run(graph, quiet, how)
-        return ToolSource(decision=tools.plan.decisions[0], make=partial(_make_tools, tools, session, how))
 
     acceleration = Acceleration(session)
-    acceleration.plan(planned.plan, planned.found, options, plan_tools)
+    acceleration.plan(planned.plan, planned.found, options, source)
     return acceleration
 
 
-def _make_tools(tools: PlannedRun, session: Session, how: ExecutionOptions) -> RemoteImage:
-    """Build the image of native tools, or keep the one that is too old if that fails."""
-    outcome = execute(tools, session, how, lambda _: None, Acceleration(session))
-    step = tools.plan.decisions[0].step
+def _tool_options(graph: Graph, session: Session) -> ExecutionOptions:
+    # Compilers of one version never become old; packages do.
+    ages = len(graph.chains[0].steps) == 1
+    return ExecutionOptions(
+        load=False,
+        renewal=Renewal(refresh_after=REFRESH_AFTER if ages else None, since=session.backends.clock()),
+        tolerance={step.id: TOLERANCE for step in graph},
+    )
+
+
+def plan_tools(graph: Graph, session: Session) -> PlannedRun:
+    """Plan the steps that make native tools, without messages."""
+    return plan_run(graph, replace(session, emit=lambda _: None), _tool_options(graph, session))
+
+
+def make_tools(
+    tools: PlannedRun, session: Session, log_path: Callable[[StepId], Path | None] = lambda _: None
+) -> RemoteImage:
+    """Build the image of native tools, or keep the one that is too old if that fails. Errors: those of the build."""
+    graph = tools.plan.graph
+    how = _tool_options(graph, session)
+    outcome = execute(tools, session, how, log_path, Acceleration(session))
+    step = tools.plan.decisions[-1].step
     if step.id in outcome.results:
         return resolve(session.registries, outcome.results[step.id].reference, step.platform)
-    older = plan_run(tools.plan.graph, replace(session, emit=lambda _: None), replace(how, renewal=Renewal()))
-    record = older.plan.decisions[0].cached_record
+    older = plan_run(graph, replace(session, emit=lambda _: None), replace(how, renewal=Renewal()))
+    image = _existing_tools(older.plan, session)
+    if image is None:
+        raise next(iter(outcome.failures.values()))
+    return image
+
+
+def _existing_tools(plan: Plan, session: Session) -> RemoteImage | None:
+    """Return the image of the last step of a plan, if the registry has it."""
+    step, record = plan.decisions[-1].step, plan.decisions[-1].cached_record
     if record is None:
-        raise outcome.failures[step.id]
-    return resolve(session.registries, step.repository.with_digest(record.image), step.platform)
+        return None
+    place = plan.decisions[-1].source or step.repository
+    return resolve(session.registries, place.with_digest(record.image), step.platform)
 
 
 def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: Acceleration) -> None:

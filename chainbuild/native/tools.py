@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from msgspec import Struct, field
 from chainbuild.errors import DamagedContentError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import shipped
-from chainbuild.model import Chain, ChangeTolerance, Graph, ImageInput, Step, StepKind
+from chainbuild.model import BuildArg, Chain, ChangeTolerance, Graph, ImageInput, Step, StepKind
 from chainbuild.native.roots import Root
 from chainbuild.native.runs import CHECKED, MOUNTED
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -19,10 +20,14 @@ from chainbuild.registry.contents import save_file
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
+from chainbuild.values import replace
 
 REPOSITORY: Final = "chainbuild/native"
 OPTION: Final = "native"
 ROOT_IMAGE: Final = "ROOT_IMAGE"
+COMPILERS_IMAGE: Final = "COMPILERS_IMAGE"
+GCC: Final = "gcc"
+"""GCC's name in the list of versions."""
 REFRESH_AFTER: Final = 30 * 86400.0
 """The age in seconds after which tools are made anew: the distribution may have newer compilers."""
 TOLERANCE: Final = ChangeTolerance(outside=True, flag="native tools")
@@ -60,6 +65,11 @@ class Tools(Struct, frozen=True, kw_only=True):
         """What is not native and why, for the plan; empty if everything is."""
         return "; ".join(f"{name} {reason}" for name, reason in self.emulated.items())
 
+    @property
+    def compilable(self) -> str:
+        """The version of GCC that is emulated here and that the distribution has the source of; empty if there is none."""
+        return self.emulated.get(GCC, "").partition(" ")[0]
+
     def flags(self, check: str = "") -> tuple[str, ...]:
         """Return the flags of a RUN that make the tools available. `check`: the percentage and the id of its log."""
         base = f"--mount=type=bind,from={self.image}"
@@ -72,28 +82,67 @@ class Tools(Struct, frozen=True, kw_only=True):
 
 
 def tools_graph(chain: ChainRegistry, root: Root, platform: Platform, build_platform: Platform) -> Graph:
-    """Return the graph of the one step that makes the tools. `root` is of a distribution in `IMAGES`."""
-    name = f"{root.name}-on-{build_platform.name}"
-    image = ImageReference.parse(IMAGES[root.distribution].format(suite=root.suite))
-    repository = chain.place(ImageReference.parse(REPOSITORY))
-    step = Step(
+    """Return the graph of the one step that makes the tools of packages. `root` is of a distribution in `IMAGES`."""
+    step = _step(chain, root, platform, build_platform, name=root.name)
+    return _graph(chain, root, step)
+
+
+def compiled_graph(
+    chain: ChainRegistry, root: Root, platform: Platform, build_platform: Platform, version: str
+) -> Graph:
+    """Return the graph of two steps: one that compiles GCC of a version of the distribution, one that makes tools with it."""
+    compilers = _step(
+        chain,
+        root,
+        platform,
+        build_platform,
+        name=f"{root.name}-gcc-{re.sub('[^A-Za-z0-9._-]', '-', version)}",
+        dockerfile="Dockerfile-native-gcc",
+        args={"PACKAGE": f"gcc-{version.partition('.')[0]}", "VERSION": version},
+    )
+    compiled = ImageInput(name=COMPILERS_IMAGE, source=compilers.id, platform=platform)
+    tools = _step(chain, root, platform, build_platform, name=f"{root.name}-compiled", more=(compiled,))
+    return _graph(chain, root, compilers, replace(tools, target="compiled"))
+
+
+def image_of(root: Root) -> ImageReference:
+    """Return the image with the package sources of a root's distribution."""
+    return ImageReference.parse(IMAGES[root.distribution].format(suite=root.suite))
+
+
+def _step(
+    chain: ChainRegistry,
+    root: Root,
+    platform: Platform,
+    build_platform: Platform,
+    *,
+    name: str,
+    dockerfile: str = "Dockerfile-native",
+    args: Mapping[str, str] | None = None,
+    more: tuple[ImageInput, ...] = (),
+) -> Step:
+    name = f"{name}-on-{build_platform.name}"
+    return Step(
         id=StepId(platform.name, OPTION, name),
         kind=StepKind.BUILD,
         name=name,
         option=OPTION,
         number=0,
         platform=platform,
-        dockerfile=shipped("utilities/Dockerfile-native"),
-        shown="utilities/Dockerfile-native",
+        dockerfile=shipped(f"utilities/{dockerfile}"),
+        shown=f"utilities/{dockerfile}",
         context=shipped("utilities"),
-        images=(ImageInput(name=ROOT_IMAGE, source=image, platform=build_platform, on_builder=True),),
-        repository=repository,
+        args=tuple(BuildArg(name=key, value=value) for key, value in (args or {}).items()),
+        images=(ImageInput(name=ROOT_IMAGE, source=image_of(root), platform=build_platform, on_builder=True), *more),
+        repository=chain.place(ImageReference.parse(REPOSITORY)),
         tag=f"{name}-{platform.name}",
         parent="",
     )
-    return Graph(
-        repo=repository, chains=(Chain(option=OPTION, platform=platform, base=image, steps=(step,)),), exact=True
-    )
+
+
+def _graph(chain: ChainRegistry, root: Root, *steps: Step) -> Graph:
+    made = Chain(option=OPTION, platform=steps[0].platform, base=image_of(root), steps=steps)
+    return Graph(repo=chain.place(ImageReference.parse(REPOSITORY)), chains=(made,), exact=True)
 
 
 def read_tools(registries: Registries, image: RemoteImage) -> Tools:

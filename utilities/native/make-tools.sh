@@ -1,14 +1,11 @@
 #!/bin/sh
 # Lay out the native tools for an emulated root in /out, from the packages of this root's distribution.
 #
-# usage: make-tools.sh TARGET   (Debian's name of the emulated architecture)
-#
-# In: /target, what a fresh `g++ gfortran` of the distribution has on TARGET, unpacked; /target-packages, "NAME VERSION"
-# lines of it; this root, with the cross tools that are installed; front.c beside this script.
+# In: /target and /target-packages, as fetch-target.sh makes them; this root, with the cross tools that are installed;
+# /compilers, if there are any that make-compilers.sh made; front.c beside this script.
 # Out: /out/content/tools, mounted at $mounted; /out/content/specs, mounted into the image's compiler; /out/versions, what is native
 # ("native NAME VERSION") and what is not ("emulated NAME VERSION REASON").
 set -eu
-target=$1
 mounted=/.chainbuild-native
 here=$(dirname "$0")
 triplet=$(ls /target/usr/lib/gcc)
@@ -80,8 +77,8 @@ fi
 own=$(own_version "gcc-$version")
 cross=$(cross_version "gcc-$version-$packages")
 programs=/usr/lib/gcc-cross/$triplet/$version
-if [ -d "/opt/gcc-$version" ]; then
-  programs=/opt/gcc-$version cross=$own
+if [ "$(cat /compilers/version 2>/dev/null)" = "$own" ]; then
+  programs=/compilers cross=$own
 else
   [ -e "$programs/cc1" ] || programs=/usr/libexec/gcc-cross/$triplet/$version
 fi

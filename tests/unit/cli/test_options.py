@@ -19,7 +19,7 @@ from chainbuild.cli.app import app
 WHERE: Final = "chainbuild.cli.commands"
 OPTIONS: Final = ("--refresh-after", "--push", "--build-arg", "--deadline", "--builder")
 """Commands with one of these flags run something, except those of `OTHERS`."""
-OTHERS: Final = {"doctor", "sbom", "verify"}
+OTHERS: Final = {"doctor", "native", "sbom", "verify"}
 COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "build": (tuple("abcdef"), ("cli.runs.project.build_or_plan",)),
     "plan": (tuple("abcdef"), ("cli.runs.project.build_or_plan",)),

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Unpack into /target what a fresh `g++ gfortran` of the distribution has on another platform, as apt would install it today.
+#
+# usage: fetch-target.sh ARCHITECTURE/VARIANT   (BuildKit's TARGETARCH and TARGETVARIANT)
+#
+# Out: /target; /target-packages, "NAME VERSION" lines; /architecture, Debian's name of the platform.
+set -eu
+case $1 in
+  arm/v7) target=armhf ;;
+  arm/*) target=armel ;;
+  ppc64le/*) target=ppc64el ;;
+  386/*) target=i386 ;;
+  *) target=${1%/*} ;;
+esac
+echo "$target" >/architecture
+mkdir -p /apt/lists/partial /apt/archives/partial
+: >/apt/status
+cat >/apt/apt.conf <<END
+APT { Architecture "$target"; Architectures { "$target"; }; Install-Recommends "false"; Keep-Downloaded-Packages "true"; };
+Acquire::Languages "none";
+Dir::Cache::Archives "/apt/archives";
+Dir::State { Lists "/apt/lists"; Status "/apt/status"; };
+END
+export APT_CONFIG=/apt/apt.conf
+apt-get -q update
+apt-get -q install --yes --download-only g++ gfortran
+for name in bin lib lib64 sbin; do
+  mkdir -p "/target/usr/$name"
+  ln -s "usr/$name" "/target/$name"
+done
+for package in /apt/archives/*.deb; do
+  dpkg-deb --extract "$package" /target
+  dpkg-deb --show --showformat '${Package} ${Version}\n' "$package" >>/target-packages
+done
+rm -rf /apt /target/usr/share
