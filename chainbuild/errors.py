@@ -132,7 +132,10 @@ class UnreachableError(RegistryError):
 
 
 class BuildFailedError(ChainbuildError):
-    """A Dockerfile failed to build. `log_tail` holds the last lines of the failed instruction."""
+    """A Dockerfile failed to build. `log_tail` holds the last lines of the failed instruction.
+
+    `emulator_crash` is the line with which QEMU reported its crash; empty if it did not crash.
+    """
 
     exit_code = ExitCode.BUILD_FAILED
 
@@ -144,10 +147,12 @@ class BuildFailedError(ChainbuildError):
         hint: str = "",
         log_tail: tuple[str, ...] = (),
         log_path: Path | None = None,
+        emulator_crash: str = "",
     ) -> None:
         super().__init__(message, where=where, hint=hint)
         self.log_tail = log_tail
         self.log_path = log_path
+        self.emulator_crash = emulator_crash
 
 
 class NotProvenError(ChainbuildError):

@@ -10,11 +10,15 @@ from chainbuild.builder.progress import Failure
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
 from chainbuild.references import Platform
 
-# Lower case. QEMU's warnings are excluded: they also occur in builds that fail for other reasons.
+# QEMU's warnings are excluded: they also occur in builds that fail for other reasons. So are signals that programs send to
+# each other to end them (HUP, INT, KILL, PIPE, ALRM, TERM). The second line is from TCG, QEMU's code generator.
 _QEMU_CRASH = re.compile(
-    r"\bqemu: (?:uncaught target signal|fatal|unhandled)"
-    r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|\binternal sig[a-z]+|assertion [^\n]*failed)"
-    r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu"
+    r"\bqemu: (?:uncaught target signal (?!(?:1|2|9|13|14|15)\b)|fatal|unhandled)"
+    r"|\btcg/[^\s:]+:\d+:(?:[^\s:]+:)? ?(?:assertion|tcg fatal error|code should not be reached)"
+    r"|\bqemu-[a-z0-9_]+(?:-static)?: (?!warning)[^\n]*(?:: invalid argument|assertion [^\n]*failed)"
+    r"|\bqemu internal sig[a-z]+ \{"
+    r"|\bqemu[^\n]*segmentation fault \(core dumped\)|segmentation fault \(core dumped\)[^\n]*\bqemu",
+    re.IGNORECASE,
 )
 # runc's message about the process that it starts; from a shell the same message concerns the Dockerfile's program.
 _NO_EMULATION = re.compile(r"exec (?:container process|user process caused|/\S*)\b[^\n]*: \"?exec format error")
@@ -48,7 +52,8 @@ def is_of_cache(failure: Failure) -> bool:
 
 def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
     """Return the error for a failed build: the cause, the location and a hint."""
-    output = "\n".join((failure.error, *failure.tail, failure.text)).lower()
+    whole = "\n".join((failure.error, *failure.tail, failure.text))
+    output = whole.lower()
     where = spec.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
     if any(sign in output for sign in _NO_SPACE):
@@ -63,13 +68,14 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
             where=where,
             hint=emulation_hint(spec.platform),
         )
-    if _QEMU_CRASH.search(output):
+    if crash := _QEMU_CRASH.search(whole):
         return BuildFailedError(
             f"{spec.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
             where=where,
             hint="Run it again, use another QEMU version (see script/setup), or use a native builder for this platform:"
             f" --builder {spec.platform.name}=NAME.",
             log_tail=failure.tail,
+            emulator_crash=_line_of(crash),
         )
     if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
         return BuildFailedError(f"{spec.step}: the build was cancelled", where=where)
@@ -90,6 +96,12 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         hint=_hint(spec, output),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
     )
+
+
+def _line_of(match: re.Match[str]) -> str:
+    """Return the whole line of a match."""
+    text = match.string
+    return text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0].strip()
 
 
 def emulation_hint(platform: Platform) -> str:

@@ -75,6 +75,11 @@ def means(text: str, platform: Platform) -> bool:
         return False
 
 
+def is_native(builder: BuilderInfo, platform: Platform) -> bool:
+    """Return whether a builder runs programs of the platform without emulation; it lists its own platform first."""
+    return bool(builder.platforms) and means(builder.platforms[0], platform)
+
+
 def engine_problem() -> str:
     """Return the problem with the engine and its fix; empty if there is none."""
     done = subprocess.run(

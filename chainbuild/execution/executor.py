@@ -12,6 +12,7 @@ from chainbuild.builder.build_spec import BuildSpec, build_spec_for, stage_args,
 from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
+from chainbuild.execution.crash_retry import CrashRetry
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
 from chainbuild.execution.repair import DAMAGED, ParentRepair
@@ -49,6 +50,7 @@ class Executor:
         self._emit = services.emit
         self._jobs = options.jobs or max(1, len({chain.platform.oci for chain in plan.graph.chains}))
         self._stopping = False
+        self._builds = CrashRetry(services.driver, services.emit, lambda: self._stopping)
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
         self._repair = ParentRepair(
@@ -261,7 +263,8 @@ class Executor:
         )
         finished_image = services.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
-        parent, native = images.get(step.parent), services.acceleration.notes(step)
+        parent = images.get(step.parent)
+        notes = {**finished_image.notes, **services.acceleration.notes(step), **self._builds.notes(step.id)}
         record = Record.of_image(
             image,
             components,
@@ -276,13 +279,7 @@ class Executor:
             unpacked=finished_image.unpacked,
             verdicts={**finished_image.verdicts, **services.acceleration.verdicts(step)},
             warnings=WarningList.of(finished_image.warnings),
-            notes={
-                **services.notes(),
-                **_digests(step, images),
-                "dockerfile": spec.shown,
-                **finished_image.notes,
-                **native,
-            },
+            notes={**services.notes(), **_digests(step, images), "dockerfile": spec.shown, **notes},
             parents={
                 parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images
@@ -319,7 +316,7 @@ class Executor:
             return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
         if step.text is not None:
             step.dockerfile.write_bytes(step.text)
-        built = self._services.driver.build(spec, self._emit)
+        built = self._builds.build(spec)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._services.registries, staging.with_digest(built.digest), step.platform)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.failures import emulation_hint
-from chainbuild.builder.preflight import buildx_problem, engine_problem, means
+from chainbuild.builder.preflight import buildx_problem, engine_problem, is_native, means
 from chainbuild.errors import ChainbuildError
 from chainbuild.execution.session import Session, Settings, registry_data
 from chainbuild.host.folders import scratch_folder
@@ -82,8 +82,7 @@ def _builder(session: Session, platform: Platform, base: str) -> Iterator[Diagno
         text = f"{builder.name} ({builder.driver}) cannot run {platform.oci}; it runs {', '.join(builder.platforms)}"
         yield Diagnosis(what=what, state="wrong", told=text, mend=emulation_hint(platform))
         return
-    # A builder lists its own platform first.
-    how = "natively" if means(builder.platforms[0], platform) else "under emulation"
+    how = "natively" if is_native(builder, platform) else "under emulation"
     yield _check(what, lambda: _tiny_build(session, platform, base, f"{builder.name} ({builder.driver})", how))
 
 

@@ -145,6 +145,7 @@ def _facts(crumb: Crumb, record: Record, steps: Mapping[str, StepId]) -> list[Li
         ),
         "commit": commit,
         "built": f"{when} in {duration(record.seconds)}",
+        "QEMU crashed": notes.get("qemu_crash", ""),
         "signed by": crumb.signer,
         "adds": size(max(record.added, 0)),
         "proven": "; ".join(f"{proof}: {verdict}" for proof, verdict in record.verdicts.items()),

@@ -92,6 +92,40 @@ def test_failing_run_shows_line_output_tail_and_log(lay: Lay) -> None:
     assert (mended.reused, mended.built) == (["10-good"], ["20-bad", "30-after"])
 
 
+# QEMU prints its line about an uncaught signal for a crash of its own, and for that of the program. The builder ignores the
+# id of a cache mount when it looks for a cached result, so the command has the name, too.
+CRASHING = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN --mount=type=cache,id=REPO,target=/state echo "in the foreign step"; : REPO; touch /state/tries; \\
+    [ "$(wc -c < /state/tries)" -ge TRIES ] || { echo -n x >> /state/tries; sh -c 'kill -SEGV $$'; }
+"""
+WHOLE_LINE = "qemu: uncaught target signal 11 (Segmentation fault) - core dumped"
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_step_in_which_qemu_crashed_is_tried_once_more(lay: Lay, tries: int) -> None:
+    place = lay()
+    text = CRASHING.replace("REPO", place.repo).replace("TRIES", str(tries))
+    (place.root / "one").mkdir()
+    (place.root / "one" / "10-Dockerfile-crash").write_text(text, encoding="utf-8")
+    done = place.build("one", "--until", "10", platform=OTHER, code=0 if tries == 1 else 1)
+    crashed = f"QEMU crashed ({WHOLE_LINE}); trying once more"
+    assert [event["text"] for event in done.objects if event.get("event") == "message" and "QEMU" in event["text"]] == [
+        f"{OTHER}/one/10-crash: {crashed}"
+    ]
+    log = next((place.root / ".chainbuild").rglob(f"{OTHER}-one-10-crash.log")).read_text(encoding="utf-8")
+    lines = [line for line in log.splitlines() if line.endswith("  in the foreign step") or crashed in line]
+    assert [crashed in line for line in lines] == [False, True, False], log
+    if tries == 1:
+        name = f"{place.repo}:v1-one-10-crash-{OTHER}"
+        seen = place.run("inspect", name, "--platform", OTHER, "--registry", place.host)
+        assert WHOLE_LINE in seen.out, seen.told()
+    else:
+        assert "QEMU crashed twice while running" in done.error["message"]
+        assert place.tags() == []
+
+
 def test_missing_base_or_base_for_other_platform_is_reported(lay: Lay, registry_host: str) -> None:
     place = lay("steps")
     push_files(f"{registry_host}/{place.repo}-base:1", {"file": b""}, OTHER)

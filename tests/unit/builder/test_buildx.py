@@ -342,6 +342,7 @@ def test_qemu_crash_is_reported_as_such() -> None:
     assert error.where == "stock/10-Dockerfile-base:3"
     assert "--builder aarch64=NAME" in error.hint
     assert error.log_tail[0] == "compiling"
+    assert error.emulator_crash == "qemu: uncaught target signal 11 (Segmentation fault) - core dumped"
 
 
 @pytest.mark.parametrize(
@@ -352,6 +353,16 @@ def test_qemu_crash_is_reported_as_such() -> None:
         ("qemu: fatal: Trying to execute code outside RAM", True),
         ("qemu-aarch64: QEMU internal SIGSEGV {code=MAPERR, addr=0x20}", True),
         ("qemu-aarch64-static: /build/tcg/tcg.c:3340: tcg_gen: Assertion `x' failed.", True),
+        ("qemu: uncaught target signal 4 (Illegal instruction) - core dumped", True),
+        ("qemu: uncaught target signal 11 (Segmentation fault)", True),
+        # Programs end each other with these signals.
+        ("qemu: uncaught target signal 15 (Terminated)", False),
+        ("Illegal instruction (core dumped)", False),
+        ("QEMU internal SIGSEGV {code=MAPERR, addr=0x20}", True),
+        ("ERROR:../tcg/tcg.c:3340:temp_load: code should not be reached", True),
+        ("ERROR:../accel/tcg/cpu-exec.c:986:cpu_exec: assertion failed: (cpu == current_cpu)", True),
+        ("../tcg/tcg.c:2013: tcg fatal error", True),
+        ("cc -c src/tcg/tcg.c:1: note: assertion", False),
         ("qemu-arm: mmap of /lib/x.so: Invalid argument", True),
         ("/bin/sh: line 1:    12 Segmentation fault      (core dumped) make", False),
         ("Segmentation fault (core dumped) /usr/bin/qemu-aarch64 /bin/make", True),
@@ -367,6 +378,7 @@ def test_qemu_warning_is_no_crash(said: str, crashed: bool) -> None:
     error = failure(vertex(), log(said + "\n"), vertex(error=ERROR), spec=replace(ORDER, platform=ARM64))
     assert isinstance(error, BuildFailedError)
     assert ("QEMU crashed" in error.message) is crashed
+    assert error.emulator_crash == (said if crashed else "")
 
 
 @pytest.mark.parametrize("said", ["401 Unauthorized", "push access denied: requested access to the resource is denied"])
