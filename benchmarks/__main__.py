@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from benchmarks import loop, measure, memory, minimize, native, page, plan, science, sizes
+from benchmarks import bootstrap, loop, measure, memory, minimize, native, page, plan, science, sizes
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -71,6 +71,11 @@ def main() -> int:
     )
     words.set_defaults(name="native", measured=_native)
 
+    words = commands.add_parser("bootstrap", help="base images of the own and a foreign platform, made from packages")
+    words.add_argument("--suites", default=",".join(bootstrap.SUITES), help="of Debian (default: %(default)s)")
+    words.add_argument("--rounds", type=int, default=3)
+    words.set_defaults(name="bootstrap", measured=_bootstrap)
+
     asked = parser.parse_args()
     # Ended from outside, it still takes away what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -132,6 +137,10 @@ def _plan(asked: argparse.Namespace) -> Tables:
         "plan": plan.table(plan.measured(steps, asked.rounds)),
         "science": science.table(science.measured(layers, asked.rounds)),
     }
+
+
+def _bootstrap(asked: argparse.Namespace) -> Tables:
+    return {"bootstrap": bootstrap.table(bootstrap.measured(tuple(asked.suites.split(",")), asked.rounds))}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
@@ -17,6 +18,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Self
 
+from chainbuild.distro import native_programs as native
+from chainbuild.distro.architectures import debian_architecture, is_emulated, need_platform
 from chainbuild.distro.debian import CERTIFICATES_LABEL, INPUTS_LABEL, PackageRequest
 from chainbuild.distro.layer_tar import PackedLayer, pack_layer
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
@@ -27,14 +30,6 @@ from chainbuild.registry.config import ImageConfig
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # A minimal root of Debian 12 takes 130 MB, its tar the same again, and mmdebstrap needs both at once.
 _SPACE_PER_PLATFORM: Final = 700 << 20
-
-_DEBIAN_NAMES: Final = {
-    ("arm", "v7"): "armhf",
-    ("arm", "v6"): "armel",
-    ("386", ""): "i386",
-    ("ppc64le", ""): "ppc64el",
-    ("mips64le", ""): "mips64el",
-}
 
 # Roots and layers are deleted after a failure: dpkg need not wait for the disk after every file.
 _DPKG: Final = ("force-unsafe-io",)
@@ -78,11 +73,17 @@ def _mounts_below(folder: Path, table: str | None = None) -> list[str]:
 
 
 class Workshop:
-    """A temporary folder and the mmdebstrap processes in it; leaving the `with` block ends and removes them."""
+    """A temporary folder and the mmdebstrap processes in it; leaving the `with` block ends and removes them.
 
-    def __init__(self, emit: Emit) -> None:
+    `emulate_all` makes foreign roots without native programs, to compare the results and the times.
+    """
+
+    def __init__(self, emit: Emit, *, emulate_all: bool = False) -> None:
         self._emit = emit
+        self._emulate_all = emulate_all
         self._running: list[subprocess.Popen[str]] = []
+        self._stopping = False
+        self._foreign: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
         # Not a TemporaryDirectory, which also deletes through mounts.
@@ -110,7 +111,7 @@ class Workshop:
         from concurrent.futures import ThreadPoolExecutor
 
         for platform in platforms:
-            _need_platform(platform)
+            need_platform(platform)
         free = shutil.disk_usage(self._folder).free
         if free < _SPACE_PER_PLATFORM * len(platforms):
             raise NotReadyError(
@@ -119,12 +120,17 @@ class Workshop:
                 hint="Free some space, or set TMPDIR to another folder.",
             )
         epoch = self._mirror_date(request)
-        with ThreadPoolExecutor(max_workers=len(platforms)) as threads:
+        if not self._emulate_all:
+            self._foreign = tuple(debian_architecture(platform) for platform in platforms if is_emulated(platform))
+        with ThreadPoolExecutor(max_workers=len(platforms) + 1) as threads:
+            if self._foreign:
+                threads.submit(self._make_programs, request, epoch, self._lock_programs())
             jobs = {item.oci: threads.submit(self._make_one, request, item, epoch) for item in platforms}
             try:
                 return {key: job.result() for key, job in jobs.items()}
             except BaseException:
                 # Also for Ctrl-C: the threads end when mmdebstrap ends, which unmounts and cleans up after SIGTERM.
+                self._stopping = True
                 for process in self._running:
                     process.terminate()
                 raise
@@ -162,15 +168,72 @@ class Workshop:
             place.chmod(0o1777)
         tar = folder / "root.tar"
         self._say(platform, f"making {request.distribution} {request.suite} from packages")
-        self._run(platform, mmdebstrap_argv(request, platform, tar, _stage(request, folder)), folder / "tmp", epoch)
+        self._make_root(request, platform, tar, epoch)
         self._say(platform, "packing the layer")
         add_folder(tar, "./dev", epoch)
         layer = pack_layer(tar, folder / "layer.tar.gz")
         tar.unlink()
         return layer, _config(request, platform, layer, epoch), time.monotonic() - began
 
-    def _run(self, platform: Platform, argv: Sequence[str], temporary: Path, epoch: int) -> None:
+    def _make_root(self, request: PackageRequest, platform: Platform, tar: Path, epoch: int) -> None:
+        """Make the tar of a root. A foreign one is made with native programs, or if that fails, with emulation only."""
+        stage, temporary, architecture = _stage(request, tar.parent), tar.parent / "tmp", debian_architecture(platform)
+        if architecture in self._foreign:
+            argv = mmdebstrap_argv(request, platform, tar, stage, programs=self._programs)
+            try:
+                self._run(platform, argv, temporary, epoch, path=native.SEARCH_PATH)
+                if not native.has_traces(tar):
+                    self._say(platform, f"installed {native.shown_packages(self._programs, architecture)}")
+                    return
+                reason = "a native program got into the root"
+            except RootFailedError as error:
+                if self._stopping:
+                    raise
+                reason = _tail(str(error), 3)
+            text = f"{platform}: made again without native programs, which takes longer: {reason}"
+            self._emit(Message(level="warning", text=text))
+            tar.unlink(missing_ok=True)
+        self._run(platform, mmdebstrap_argv(request, platform, tar, stage), temporary, epoch)
+
+    @property
+    def _programs(self) -> Path:
+        """The folder of the native programs for foreign roots."""
+        return self._folder / "native"
+
+    def _lock_programs(self) -> int:
+        """Return the locked file for which foreign roots wait before they use the native programs."""
+        # Scripts in the folder run as root: only `tmp`, where apt verifies signatures as another user, is for everybody,
+        # and `out`, if mmdebstrap runs as other users.
+        for folder, mode in (("", 0o755), ("tmp", 0o1777), ("out", 0o755 if os.geteuid() == 0 else 0o1777)):
+            (self._programs / folder).mkdir()
+            (self._programs / folder).chmod(mode)
+        lock = os.open(self._programs / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    def _make_programs(self, request: PackageRequest, epoch: int, lock: int) -> None:
+        """Unpack the native programs for foreign roots. After a failure, roots are made with emulation only."""
+        folder, own = self._programs, Platform.of_this_machine()
+        tar, archives = folder / "out/programs.tar", folder / "out/archives"
+        try:
+            self._run(own, programs_argv(request, own, tar, archives), folder / "tmp", epoch, say=False)
+            names = archives.read_text(encoding="utf-8").split()
+            native.unpack_programs(tar, folder, names, self._foreign)
+            (folder / "ready").touch()
+        except (ChainbuildError, native.NotUsableError, OSError, ValueError, tarfile.TarError) as error:
+            if not self._stopping:
+                text = f"packages are installed with emulation only, which takes longer: {_tail(str(error), 3)}"
+                self._emit(Message(level="warning", text=text))
+        finally:
+            os.close(lock)
+
+    def _run(
+        self, platform: Platform, argv: Sequence[str], temporary: Path, epoch: int, *, path: str = "", say: bool = True
+    ) -> None:
+        """Run mmdebstrap. `path` is put before PATH; `say` reports its progress."""
         environment = {**os.environ, "TMPDIR": str(temporary), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C.UTF-8"}
+        if path:
+            environment["PATH"] = f"{path}:{environment.get('PATH') or _PATH}"
         lines: list[str] = []
         with subprocess.Popen(
             argv,
@@ -184,7 +247,7 @@ class Workshop:
             self._running.append(process)
             for line in process.stderr or ():
                 lines.append(line.rstrip())
-                if line.startswith("I: ") and line.rstrip().endswith("..."):
+                if say and line.startswith("I: ") and line.rstrip().endswith("..."):
                     self._say(platform, line[3:].rstrip().rstrip("."))
         if process.returncode != 0:
             raise _why("\n".join(lines), platform)
@@ -205,8 +268,13 @@ def add_folder(tar: Path, name: str, epoch: int) -> None:
         file.addfile(entry)
 
 
-def mmdebstrap_argv(request: PackageRequest, platform: Platform, tar: Path, stage: Path) -> list[str]:
-    """Return the command that makes a root. Its hooks are constant texts, and paths in them are quoted for mmdebstrap."""
+def mmdebstrap_argv(
+    request: PackageRequest, platform: Platform, tar: Path, stage: Path, *, programs: Path | None = None
+) -> list[str]:
+    """Return the command that makes a root. Its hooks are constant texts, and paths in them are quoted for mmdebstrap.
+
+    `programs` is the folder of native programs to use while the root is made.
+    """
     argv = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--architectures={debian_architecture(platform)}"]
     if request.include:
         argv.append(f"--include={','.join(request.include)}")
@@ -219,9 +287,28 @@ def mmdebstrap_argv(request: PackageRequest, platform: Platform, tar: Path, stag
     # The certificates are added before the package that puts them into the trust store: that then runs only once,
     # and takes half a minute under emulation.
     argv.append(f"--extract-hook=sync-in {shlex.quote(str(stage / 'early'))} /")
+    if programs is not None:
+        enter, leave = (shlex.quote(str(programs / name)) for name in ("enter", "leave"))
+        # The folder is empty until its lock is free, so the lock is taken before the script is started.
+        wait = f"flock --shared {shlex.quote(str(programs / 'lock'))} true"
+        start = f'if [ -e {enter} ]; then sh {enter} "$1" {debian_architecture(platform)}; fi'
+        argv.append(f"--extract-hook={wait} && {start}")
+        argv.append(f'--customize-hook=if [ -e {leave} ]; then sh {leave} "$1"; fi')
     if request.variant == "slim":
         argv.append(f"--customize-hook={_SWEEP}")
     argv.append(f"--customize-hook=sync-in {shlex.quote(str(stage / 'late'))} /")
+    return [*argv, request.suite, str(tar), *request.sources]
+
+
+def programs_argv(request: PackageRequest, own: Platform, tar: Path, archives: Path) -> list[str]:
+    """Return the command that unpacks the native programs for foreign roots, and lists their package files."""
+    argv = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={debian_architecture(own)}"]
+    argv += [
+        f"--include={','.join(native.PACKAGES)}",
+        "--skip=output/dev",
+        *(f"--aptopt={line}" for line in request.apt),
+    ]
+    argv.append(f'--extract-hook=ls "$1/var/cache/apt/archives" > {shlex.quote(str(archives))}')
     return [*argv, request.suite, str(tar), *request.sources]
 
 
@@ -260,6 +347,10 @@ def _config(request: PackageRequest, platform: Platform, layer: PackedLayer, epo
     return config.with_changes(env=[("PATH", _PATH)], cmd=["bash"], labels=labels)
 
 
+class RootFailedError(NotReadyError):
+    """mmdebstrap failed, and the log shows no cause that the user can change."""
+
+
 def _why(log: str, platform: Platform) -> ChainbuildError:
     """Return mmdebstrap's failure as an error, from its log."""
     if "No space left on device" in log:
@@ -274,24 +365,8 @@ def _why(log: str, platform: Platform) -> ChainbuildError:
             "bootstrap without root needs user namespaces, which are not available here",
             hint="Run it as root, or install uidmap and add lines for your user to /etc/subuid and /etc/subgid.",
         )
-    return NotReadyError(f"mmdebstrap failed for {platform}:\n{_tail(log, 12)}")
+    return RootFailedError(f"mmdebstrap failed for {platform}:\n{_tail(log, 12)}")
 
 
 def _tail(text: str, lines: int) -> str:
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
-
-
-def _need_platform(platform: Platform) -> None:
-    """Check that programs of the platform run here (with Debian's arch-test). Errors: `NotReadyError` if not."""
-    name = debian_architecture(platform)
-    if subprocess.run(["arch-test", name], capture_output=True, check=False).returncode != 0:
-        raise NotReadyError(
-            f"this machine cannot run programs for {platform}: emulation is not set up",
-            hint="Run: apt-get install --yes qemu-user-static binfmt-support. If the kernel has no binfmt_misc mount yet, "
-            "also run: mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; update-binfmts --enable",
-        )
-
-
-def debian_architecture(platform: Platform) -> str:
-    """Return Debian's name for a platform's architecture (dpkg --print-architecture)."""
-    return _DEBIAN_NAMES.get((platform.architecture, platform.variant), platform.architecture)

@@ -71,7 +71,7 @@ def bring_shell(
     `contexts` replace the images that `shell_dockerfile` names, pinned. Errors: those of a build.
     """
     # Imported late: only a test without a shell needs the module that creates images from packages.
-    from chainbuild.distro.mmdebstrap import debian_architecture
+    from chainbuild.distro.architectures import debian_architecture
 
     dockerfile = folder.parent / "Dockerfile-shell"
     dockerfile.write_text(_DOCKERFILE, encoding="utf-8")

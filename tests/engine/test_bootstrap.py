@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from chainbuild.distro import oci_layout as local
+from chainbuild.distro.architectures import debian_architecture, is_emulated
 from chainbuild.distro.bootstrap import Bootstrapped, bootstrap
+from chainbuild.distro.debian import read_request
+from chainbuild.distro.mmdebstrap import Workshop
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.events import Event, Message
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import read_index, resolve
 from chainbuild.registry.pool import Registries
 from tests.support.keys import record_store
@@ -117,6 +122,65 @@ def test_bootstrap_with_same_inputs_gives_same_digest(name: ImageReference, regi
     second = make(name, registry_host, [], refresh=True)
     assert second.made
     assert second.digest == first.digest
+
+
+def contents(tar: Path) -> list[tuple[object, ...]]:
+    """Return everything about each member, in order."""
+    with tarfile.open(tar) as file:
+        return [
+            (
+                member.name,
+                member.type,
+                oct(member.mode),
+                member.uid,
+                member.gid,
+                member.linkname,
+                member.mtime,
+                sorted(member.pax_headers.items()),
+                hashlib.sha256(data.read()).hexdigest()
+                if member.isreg() and (data := file.extractfile(member))
+                else "",
+            )
+            for member in file
+        ]
+
+
+@pytest.fixture
+def foreign(needs_mmdebstrap: None, request: pytest.FixtureRequest) -> Platform:
+    """A platform that this machine emulates."""
+    for name in ("aarch64", "amd64"):
+        platform = Platform.parse(name)
+        runs = subprocess.run(["arch-test", debian_architecture(platform)], capture_output=True, check=False)
+        if is_emulated(platform) and runs.returncode == 0:
+            return platform
+    if request.config.getoption("--require-engine"):
+        pytest.fail("this machine emulates no platform")
+    pytest.skip("this machine emulates no platform")
+
+
+@pytest.mark.parametrize("packages", [(), ("liblocale-gettext-perl", "adduser")], ids=["minimal", "perl modules"])
+def test_native_programs_give_the_root_of_emulation_only(
+    foreign: Platform, tmp_path: Path, packages: tuple[str, ...]
+) -> None:
+    """liblocale-gettext-perl is a perl module in machine code, which only the foreign perl can load."""
+    request = read_request(ImageReference.parse(f"debian:{suite()}-slim"), include=packages)
+    roots: dict[bool, list[tuple[object, ...]]] = {}
+    made: dict[bool, tuple[Digest, bytes]] = {}
+    said: list[str] = []
+
+    def emit(event: Event) -> None:
+        assert isinstance(event, Message)
+        said.append(event.text)
+
+    for emulate_all in (False, True):
+        with Workshop(emit, emulate_all=emulate_all) as workshop:
+            layer, config, _ = workshop.make(request, (foreign,))[foreign.oci]
+            made[emulate_all] = layer.diff_id, config.raw
+            roots[emulate_all] = contents(layer.path)
+    assert f"{foreign}: installed with native programs" in said
+    assert [pair for pair in zip(roots[False], roots[True], strict=False) if pair[0] != pair[1]] == []
+    assert made[False] == made[True]
+    assert not any("chainbuild" in str(row[0]) and "90-chainbuild" not in str(row[0]) for row in roots[False])
 
 
 def test_unknown_suite_is_reported(needs_mmdebstrap: None, registry_host: str) -> None:

@@ -10,10 +10,11 @@ import pytest
 from chainbuild.distro import bootstrap as bootstrap_module
 from chainbuild.distro import debian, mmdebstrap
 from chainbuild.distro import oci_layout as local
+from chainbuild.distro.architectures import debian_architecture
 from chainbuild.distro.bootstrap import bootstrap
 from chainbuild.distro.debian import INPUTS_LABEL, PackageRequest, parse_name, sources_for
 from chainbuild.distro.layer_tar import PackedLayer, pack_layer
-from chainbuild.distro.mmdebstrap import debian_architecture, mmdebstrap_argv
+from chainbuild.distro.mmdebstrap import mmdebstrap_argv
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.events import Event
 from chainbuild.references import ImageReference, Platform
