@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +22,7 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.model import Ask
+from chainbuild.patterns import regex
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import attach, content_of, referrers
 from chainbuild.registry.http.auth import is_this_machine
@@ -35,7 +35,7 @@ from chainbuild.values import replace
 SCHEMA: Final = "chainbuild.asked/1"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.asked.v1+json"
 """The DSSE payload type, and the artifact type of what is attached."""
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

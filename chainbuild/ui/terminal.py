@@ -6,7 +6,6 @@ Styled text is a tuple of spans, so that all output can be laid out and tested w
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Final, TextIO
 
 from msgspec import Struct
 
+from chainbuild.patterns import regex
 from chainbuild.text import inert
 from chainbuild.ui.styles import Style, ansi
 
@@ -48,7 +48,7 @@ _ASCII_FORMS: Final = str.maketrans(
     }
 )
 # All control characters except those that lay out a document.
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL: Final = regex("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
 

@@ -13,7 +13,7 @@ ROOT = Path(chainbuild.__file__).parent
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors minimize step_id step_warnings toposort values",
+        "errors minimize patterns step_id step_warnings toposort values",
         "events host text",
         "limits references trust yamlspec",
         "model registry",
