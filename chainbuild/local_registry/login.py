@@ -28,7 +28,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -38,6 +37,7 @@ from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import data_home, home, private_folder, read_private, state_home, write_private
 from chainbuild.patterns import regex
 from chainbuild.registry.http.auth import Credentials
+from chainbuild.values import Discreet
 
 USER: Final = "chainbuild"
 OWN_FOLDER: Final = "chainbuild"
@@ -48,12 +48,11 @@ _REALM: Final = regex(r'^\s*Basic\s+realm="chainbuild registry of ([^"\\]{1,80})
 _HASH: Final = regex(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Login:
+class Login(Discreet, frozen=True, kw_only=True):
     """The login: what a client sends, and the hash by which a registry checks it. The repr shows no secret."""
 
-    password: str = field(repr=False)
-    hashed: str = field(repr=False)
+    password: str
+    hashed: str
 
     @property
     def credentials(self) -> Credentials:
