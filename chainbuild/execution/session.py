@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
@@ -19,14 +19,17 @@ from chainbuild.execution.backends import Backends, ChainService, SessionDriver,
 from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
-from chainbuild.local_registry.service import DEFAULT_PORT, ManagedRegistry, default_data_folder
-from chainbuild.project.registry_data import registry_data_of_tree
+from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry
 from chainbuild.registry.http.auth import from_docker_config
 from chainbuild.registry.pool import Registries
 from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.keys import PublicKey
+
+if TYPE_CHECKING:
+    # A run with a registry of its own does not manage one.
+    from chainbuild.local_registry.service import ManagedRegistry
 
 COMPOSE_FILE: Final = "docker-compose-registry.yml"
 DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
@@ -60,6 +63,8 @@ def managed_registry(settings: Settings) -> ManagedRegistry:
 
     Errors: `WrongUseError` if a named file or folder is missing or not allowed.
     """
+    from chainbuild.local_registry.service import ManagedRegistry
+
     named = os.environ.get(COMPOSE_VARIABLE)
     compose_file = Path(named).absolute() if named else None
     if compose_file and not compose_file.is_file():
@@ -74,6 +79,9 @@ def registry_data(root: Path) -> Path:
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
+    from chainbuild.local_registry.service import default_data_folder
+    from chainbuild.project.registry_data import registry_data_of_tree
+
     return registry_data_of_tree(root) or default_data_folder()
 
 

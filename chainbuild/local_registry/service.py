@@ -21,7 +21,7 @@ from msgspec import Struct
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit
 from chainbuild.host.user_folders import data_home
-from chainbuild.local_registry import compose, containers, ports
+from chainbuild.local_registry import DEFAULT_PORT, compose, containers, ports
 from chainbuild.local_registry import login as docker_login
 from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
@@ -30,7 +30,6 @@ from chainbuild.local_registry.leases import Holder, Lease, Leases, Mark, all_le
 from chainbuild.registry.http.auth import Credentials, from_docker_config
 from chainbuild.text import escaped
 
-DEFAULT_PORT: Final = 5000
 REGISTRY_IMAGE: Final = compose.REGISTRY_IMAGE
 COMPOSE_FILE_NAME: Final = "docker-compose-registry.yml"
 _GLANCE_SECONDS: Final = 15.0

@@ -12,7 +12,7 @@ from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import BaseImage, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
-from chainbuild.local_registry.service import DEFAULT_PORT
+from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.patterns import regex
 from chainbuild.project.schema import SCHEMA_PLACE
 from chainbuild.references import ImageReference, Platform
