@@ -1,4 +1,4 @@
-"""Copies of values with some fields changed; values some of whose fields do not count in comparisons, or are secret.
+"""Copies of values with some fields changed, and bases of values that compare by some fields or show none.
 
 `msgspec.structs.replace` accepts any name and any type. Here the type checker sees `dataclasses.replace` instead, for which
 it knows the fields of every `Struct` and checks the arguments.
