@@ -273,6 +273,7 @@ class ManagedRegistry:
             realm = logins.read_realm(reply.challenge or "")
             login = reply.challenge is not None
             container = containers.container_on(self.port)
+            until = mark.until if mark is not None and not holders and mark.until > time.time() else 0.0
             if realm is not None and realm.login != self._login().id:
                 return RegistryStatus(
                     endpoint=self.endpoint,
@@ -297,7 +298,7 @@ class ManagedRegistry:
                 data=container.data,
                 login=login,
                 holders=holders,
-                until=mark.until if mark is not None and _is_marked(mark, container) and not holders else 0.0,
+                until=until if _is_marked(mark, container) else 0.0,
             )
 
     # ---- phases; all need the mutex -----------------------------------------------------------------------------------
