@@ -6,8 +6,9 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from benchmarks import bootstrap, loop, measure, memory, minimize, native, page, plan, science, sizes
+from benchmarks import bootstrap, loop, measure, memory, minimize, native, page, plan, science, sizes, start
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -49,6 +50,12 @@ def main() -> int:
     words.add_argument("--files", type=int, default=200_000, help="in the tree of many files (default: %(default)s)")
     _of_a_registry(words)
     words.set_defaults(name="memory", measured=_memory)
+
+    words = commands.add_parser("start", help="the CPU time of commands that build nothing")
+    words.add_argument("--rounds", type=int, default=start.ROUNDS)
+    words.add_argument("--base", default="debian:bookworm-slim", help="a local image (default: %(default)s)")
+    words.add_argument("--beside", type=Path, metavar="DIR", help="another checkout with a .venv, to compare with")
+    words.set_defaults(name="start", measured=_start)
 
     words = commands.add_parser("plan", help="plans of many steps, and of science layers, that are all in the registry")
     words.add_argument(
@@ -129,6 +136,10 @@ def _memory(asked: argparse.Namespace) -> Tables:
 
 def _native(asked: argparse.Namespace) -> Tables:
     return {"native": native.table(native.measured(asked.base, tuple(asked.packages.split(","))))}
+
+
+def _start(asked: argparse.Namespace) -> Tables:
+    return {"start": start.table(start.measured(asked.rounds, asked.base, asked.beside))}
 
 
 def _plan(asked: argparse.Namespace) -> Tables:

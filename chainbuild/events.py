@@ -7,7 +7,6 @@ Times are seconds since the epoch (`at`) or seconds (`seconds`); sizes are bytes
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
+from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 
@@ -24,7 +24,7 @@ SCHEMA: Final = "chainbuild.events/1"
 Level = Literal["info", "note", "warning", "error"]
 """The level of a message. `chainbuild.ui.messages` decides how each one looks."""
 
-_WORD_START: Final = re.compile(r"(?<!^)(?=[A-Z])")
+_WORD_START: Final = regex(r"(?<!^)(?=[A-Z])")
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from msgspec import Struct
 
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
+from chainbuild.values import Compared, Discreet
 
 UNKNOWN: Final = "unknown: "
 """Prefix of the identity of remote content that could not be queried; the reason follows."""
@@ -37,8 +37,7 @@ class BuildArg(Struct, frozen=True, kw_only=True):
     origin: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
+class Ask(Compared, frozen=True, kw_only=True):
     """A request by an option to the stages: the value of an argument, or one item of a list argument.
 
     An item is spelled as in a list (see `minimize.lists`). An empty value of a list requests nothing. `origin` is as in
@@ -48,8 +47,12 @@ class Ask:
     name: str
     value: str
     option: str
-    origin: str = field(default="", compare=False)
+    origin: str = ""
     commas: bool = False
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: not where it was written."""
+        return self.name, self.value, self.option, self.commas
 
 
 class HandedFile(Struct, frozen=True, kw_only=True):
@@ -98,12 +101,11 @@ class ImageInput(Struct, frozen=True, kw_only=True):
         return self.reference or self.name
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Secret:
+class Secret(Discreet, frozen=True, kw_only=True):
     """A BuildKit secret: `id` is part of the key; the value never leaves `spec` (buildx's `--secret` text)."""
 
     id: str
-    spec: str = field(repr=False)
+    spec: str
 
 
 class PostBuildLabel(Struct, frozen=True, kw_only=True):

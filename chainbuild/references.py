@@ -7,12 +7,12 @@ component is a registry only if it contains a dot or a colon, or is `localhost`.
 from __future__ import annotations
 
 import platform as _machine
-import re
 from typing import Final
 
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
+from chainbuild.patterns import regex
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
@@ -20,10 +20,10 @@ DOCKER_HUB: Final = "docker.io"
 RECORDS_REPOSITORY: Final = "chainbuild-records"
 """The repository of a chain registry that has a copy of every record, independent of REPO."""
 
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]+)?")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_REPOSITORY = regex(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_HOST = regex(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]+)?")
+_TAG = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = regex(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 class Digest(Struct, frozen=True, order=True):

@@ -15,18 +15,19 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from chainbuild.errors import WrongUseError
+from chainbuild.patterns import regex
 
 _SIZE_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
-_ESCAPE_SEQUENCE: Final = re.compile(
+_ESCAPE_SEQUENCE: Final = regex(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor moves, erasing (ECMA-48 5.4)
     r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: window titles, links
     r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
     r"|\x1b[ -/]*[0-Z\\^-~]"  # character sets, resets, saved cursors
 )
 # What remains may still move the cursor, change the writing direction, or not be encodable.
-_HARMFUL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_HARMFUL: Final = regex("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_SURROGATE: Final = regex("[\ud800-\udfff]")
 
 _PAST: Final = {
     "build": "built",
@@ -244,7 +245,7 @@ def clip(text: str, width: int, *, ellipsis: str = "…") -> str:
 
 
 _UNITS: Final = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
-_PART = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[wdhms])")
+_PART = regex(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[wdhms])")
 
 
 def parse_duration(text: str) -> float:

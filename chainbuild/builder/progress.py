@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from chainbuild.events import Emit, LogLine, Message, StepProgress, labelled
+from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
 
 TAIL_LINES: Final = 30
@@ -53,11 +53,11 @@ class LogTail:
 
 
 # BuildKit's util/progress/logs: the limits are 2 MiB of output per instruction and 200 KiB per second.
-_CLIPPED = re.compile(r"\[output clipped, log limit (?P<limit>.+) reached\]")
+_CLIPPED = regex(r"\[output clipped, log limit (?P<limit>.+) reached\]")
 _LIFT = "BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in the environment of its daemon"
-_EXCERPT = re.compile(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
-_RULE = re.compile(r"^-{10,}$")
-_PUSHED = re.compile(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
+_EXCERPT = regex(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
+_RULE = regex(r"^-{10,}$")
+_PUSHED = regex(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
 _PHASES = ("exporting ", "pushing ")
 
 

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from types import FrameType
+from typing import Final, NoReturn
 
 from chainbuild.errors import ExitCode
 
+_OBJECTS_BEFORE_COLLECTION: Final = 100_000
+"""Start collecting garbage only after so many new objects: the imports of a command make a tenth of that, and no garbage."""
 
-def main() -> None:
+
+def main() -> NoReturn:
     """Run the command. Every error is reported in one place and ends in its exit code."""
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(run(sys.argv[1:]))
+    _end(run(sys.argv[1:]))
+
+
+def _end(code: int) -> NoReturn:
+    """End the process, without freeing every module and object first, which takes a tenth of a run that builds nothing."""
+    import atexit
+    import threading
+
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # Python waits for these.
+        sys.exit(code)
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError, AttributeError):
+        # A closed stream: let Python report it.
+        sys.exit(code)
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -298,12 +298,12 @@ FailIfStaleIndex = Annotated[
 # The managed registry: flags of every command that has --registry-port ------------------------------------------------
 
 
-def _for_process(variable: str) -> Callable[[Path | None], None]:
+def _for_process(variable: str) -> Callable[[Any], None]:
     """Return a callback that puts the value of a flag into an environment variable."""
 
-    def put(path: Path | None) -> None:
-        if path is not None:
-            os.environ[variable] = str(path.absolute())
+    def put(value: Path | str | None) -> None:
+        if value is not None:
+            os.environ[variable] = str(value.absolute() if isinstance(value, Path) else value)
 
     return put
 
@@ -336,8 +336,25 @@ def _registry_flags(
             callback=_for_process("CHAINBUILD_REGISTRY_COMPOSE"),
         ),
     ] = None,
+    registry_linger: Annotated[
+        str | None,
+        typer.Option(
+            "--registry-linger",
+            metavar="10m",
+            envvar="CHAINBUILD_REGISTRY_LINGER",
+            help="Keep the managed registry running for this long after the command (default: 0).",
+            show_default=False,
+            expose_value=False,
+            callback=_for_process("CHAINBUILD_REGISTRY_LINGER"),
+        ),
+    ] = None,
 ) -> None:
     pass
+
+
+_LINGER: Final = "registry_linger"
+_MANAGING: Final = {"up", "down", "status"}
+"""The commands that manage the registry without using it."""
 
 
 @cache
@@ -348,9 +365,9 @@ def _registry_parameters() -> tuple[Any, ...]:
 
 
 class Command(TyperCommand):
-    """A command that has --registry-data and --registry-compose if it has --registry-port.
+    """A command that has --registry-data, --registry-compose and --registry-linger if it has --registry-port.
 
-    Both apply to the whole process through the environment; the command itself does not receive them
+    They apply to the whole process through the environment; the command itself does not receive them
     (`session.managed_registry` reads them).
     """
 
@@ -359,4 +376,5 @@ class Command(TyperCommand):
         names = [parameter.name for parameter in self.params]
         if "registry_port" in names:
             place = names.index("registry_port") + 1
-            self.params = [*self.params[:place], *_registry_parameters(), *self.params[place:]]
+            flags = [flag for flag in _registry_parameters() if self.name not in _MANAGING or flag.name != _LINGER]
+            self.params = [*self.params[:place], *flags, *self.params[place:]]

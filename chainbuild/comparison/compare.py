@@ -11,6 +11,7 @@ from chainbuild.comparison.contents import Contents, Entry, read_contents
 from chainbuild.comparison.model import Change, Comparison, ImageSizes, differences
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.images.inventory import Crumb, trail_of
+from chainbuild.patterns import regex
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.labels import LABELS
 from chainbuild.records.store import RecordStore
@@ -22,7 +23,7 @@ from chainbuild.values import replace
 Trail = Sequence[Crumb]
 RECORDS: Final = "records"
 """The owner of a package manager's own database files, which change with every package."""
-_RECORDS: Final = re.compile(r"/var/lib/dpkg(/.*)?|(/usr)?/lib/apk/db(/.*)?")
+_RECORDS: Final = regex(r"/var/lib/dpkg(/.*)?|(/usr)?/lib/apk/db(/.*)?")
 
 
 def compare(records: RecordStore, before: RemoteImage, after: RemoteImage) -> Comparison:

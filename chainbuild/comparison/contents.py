@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.root import Node, RootFileSystem, join, parent
+from chainbuild.patterns import regex
 from chainbuild.references import Digest
 from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
 from chainbuild.registry.images import RemoteImage
@@ -29,7 +29,7 @@ from chainbuild.registry.tar import Member
 
 _OPAQUE: Final = ".wh..wh..opq"
 _AT_ONCE: Final = 4
-_RECORDS: Final = re.compile(
+_RECORDS: Final = regex(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
     r"|/.*/[^/]+\.(dist|egg)-info(/(METADATA|PKG-INFO|RECORD))?"
 )

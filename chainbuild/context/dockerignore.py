@@ -13,7 +13,6 @@ import posixpath
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from typing import Final
 from chainbuild.context.globs import Token, compile_glob
 from chainbuild.dockerfile.expansion import SPACE
 from chainbuild.errors import Problem
+from chainbuild.values import Compared
 
 NAME: Final = ".dockerignore"
 _WILDCARDS: Final = frozenset("*[]?^\\")
@@ -38,13 +38,16 @@ class _UnclearError(ValueError):
     """Raised for a pattern that patternmatcher reads differently than `filepath.Match`."""
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Compared, frozen=True, dict=True):
     """A line of an ignore file: `text` is normalized and without the `!`, `line` counts from 1."""
 
     text: str
     negated: bool
-    line: int = field(default=0, compare=False)
+    line: int = 0
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: not the line."""
+        return self.text, self.negated
 
     @cached_property
     def matches(self) -> Callable[[str], bool]:
@@ -61,14 +64,17 @@ class Pattern:
         return None if _WILDCARDS & set(bare) else f"{bare}/"
 
 
-@dataclass(frozen=True, kw_only=True)
-class IgnoreFile:
+class IgnoreFile(Compared, frozen=True, kw_only=True, dict=True):
     """The content of an ignore file. `path` is `""` if there is no file; ignore files with equal patterns are equal."""
 
     patterns: tuple[Pattern, ...] = ()
-    path: str = field(default="", compare=False)
-    raw: bytes = field(default=b"", compare=False)
-    problems: tuple[Problem, ...] = field(default=(), compare=False)
+    path: str = ""
+    raw: bytes = b""
+    problems: tuple[Problem, ...] = ()
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison."""
+        return (self.patterns,)
 
     @cached_property
     def _exceptions(self) -> tuple[Pattern, ...]:

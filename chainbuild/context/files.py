@@ -7,9 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
+
+from chainbuild.values import Compared
 
 Kind = Literal["file", "dir", "symlink", "special"]
 FileKey = tuple[int, int, int, int, int]
@@ -19,8 +20,7 @@ UNREADABLE: Final = "unreadable"
 _SMALL: Final = 1 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ContextFile:
+class ContextFile(Compared, frozen=True, kw_only=True):
     """An entry of a context.
 
     `path` is relative to the root (bytes that are not UTF-8 as `surrogateescape`), `mode` the permission bits with
@@ -35,7 +35,11 @@ class ContextFile:
     digest: str = ""
     target: str = ""
     attributes: str = ""
-    changed: int = field(default=0, compare=False)
+    changed: int = 0
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: not when it changed."""
+        return self.path, self.kind, self.mode, self.digest, self.target, self.attributes
 
 
 def sent_digest(root: Path, files: Iterable[tuple[str, ContextFile]]) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +28,13 @@ from msgspec import Struct
 
 from chainbuild.host.git import ask_remote
 from chainbuild.model import UNKNOWN
+from chainbuild.patterns import regex
 from chainbuild.registry.http.pooled_transport import PooledTransport
 from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport, TransportError
 
-_COMMIT: Final = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
-_SCHEME: Final = re.compile(r"([A-Za-z0-9]+)://")
-_SCP: Final = re.compile(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
+_COMMIT: Final = regex(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_SCHEME: Final = regex(r"([A-Za-z0-9]+)://")
+_SCP: Final = regex(r"[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _MOST_BYTES: Final = 4 << 30

@@ -16,16 +16,17 @@ from chainbuild.dockerfile.results import DEFAULT_PATH, Facts, How, ImageUse, Lo
 from chainbuild.dockerfile.stages import NUMBER, FromTarget, ResolvedStage, StageGraph, image_use
 from chainbuild.dockerfile.words import froms, mount_fields
 from chainbuild.errors import Problem
+from chainbuild.patterns import regex
 
 _MAIN: Final = ""
 _MOST_COPIED: Final = 2_000_000
 """The limit of variables that stages inherit in total; beyond it, values are unknown and therefore in doubt."""
-_REMOTE: Final = re.compile(r"(?:https?|git|ssh)://")
-_PERHAPS_REMOTE: Final = re.compile(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
-_OWN_FRONTEND: Final = re.compile(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
-_BUILD_PLATFORM: Final = re.compile(r"BUILD(?:PLATFORM|OS|ARCH|VARIANT)")
+_REMOTE: Final = regex(r"(?:https?|git|ssh)://")
+_PERHAPS_REMOTE: Final = regex(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
+_OWN_FRONTEND: Final = regex(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
+_BUILD_PLATFORM: Final = regex(r"BUILD(?:PLATFORM|OS|ARCH|VARIANT)")
 _ADDRESSES: Final = ("http://", "https://", "git://", "ssh://", "github.com/")
-_SSH: Final = re.compile(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
+_SSH: Final = regex(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
 
 
 def evaluate(dockerfile: Dockerfile, graph: StageGraph, *, args: Mapping[str, str]) -> Facts:

@@ -13,16 +13,18 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.patterns import regex
+
 SPACE: Final = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """The characters that Go's `unicode.IsSpace` accepts."""
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@,=*+-]+")
+_PLAIN: Final = regex(r"[A-Za-z0-9_./:@,=*+-]+")
 _SPECIAL_PARAMETERS: Final = "@*#?-$!0"
 _DEEPEST: Final = 60
 _LONGEST: Final = 1 << 20
 _MOST_STEPS: Final = 4_000_000
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_TEMPLATE: Final = re.compile(r"\$(?:(\$)|\{([0-9A-Za-z_]+)\}|([0-9A-Za-z_]+))")
+_SURROGATE: Final = regex("[\ud800-\udfff]")
+_TEMPLATE: Final = regex(r"\$(?:(\$)|\{([0-9A-Za-z_]+)\}|([0-9A-Za-z_]+))")
 
 
 class ExpansionError(ValueError):

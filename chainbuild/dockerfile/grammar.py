@@ -18,6 +18,7 @@ from chainbuild.dockerfile.lines import Lines, LogicalLine, frontend, parser_dir
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, Flag, Heredoc, Instruction, Stage
 from chainbuild.dockerfile.words import BLANKS, NotStringsError, json_words, quoted_words, split_instruction
 from chainbuild.errors import Problem
+from chainbuild.patterns import regex
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
@@ -45,8 +46,8 @@ _TAKES_HEREDOC: Final = frozenset({"ADD", "COPY", "RUN"})
 _TAKES_JSON: Final = frozenset({"ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"})
 _READS: Final = frozenset({"ADD", "COPY", "FROM", "RUN"})
 
-_HEREDOC = re.compile(r"([0-9]*)<<(-?)([\t\n\f\r ]*)([^<]*)", re.DOTALL)
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+_HEREDOC = regex(r"([0-9]*)<<(-?)([\t\n\f\r ]*)([^<]*)", re.DOTALL)
+_STAGE_NAME = regex(r"[a-z][a-z0-9_.-]*")
 
 
 def parse(raw: bytes, path: str) -> Dockerfile:

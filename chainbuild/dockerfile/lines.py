@@ -6,24 +6,24 @@ Offsets count the characters of the whole text, decoded as UTF-8 with `surrogate
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import SPACE
+from chainbuild.patterns import regex
 
 Piece = tuple[int, int]
 """The start of a part of a joined line: its offset in the joined text, and its offset in the file."""
 
 BOM: Final = "\ufeff"
 _GO_SPACE: Final = r"[\t\n\f\r ]"
-_DIRECTIVE: Final = re.compile(
+_DIRECTIVE: Final = regex(
     rf"([a-zA-Z][a-zA-Z0-9]*){_GO_SPACE}*={_GO_SPACE}*([^\t\n\f\r ](?:.*[^\t\n\f\r ])?){_GO_SPACE}*"
 )
 _KNOWN: Final = frozenset({"syntax", "escape", "check"})
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = regex("[\ud800-\udfff]")
 
 
 class LogicalLine(Struct, frozen=True):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import Expanded
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.errors import Problem
+from chainbuild.values import Compared
 
 
 class Scope(Struct):
@@ -58,8 +57,7 @@ class Heredoc(Struct, frozen=True, kw_only=True):
     content: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Instruction:
+class Instruction(Compared, frozen=True, kw_only=True):
     """An instruction.
 
     `keyword` is in upper case, `line` and `end_line` count from 1, `text` is the instruction with its continued lines
@@ -80,8 +78,14 @@ class Instruction:
     json: bool = False
     heredocs: tuple[Heredoc, ...] = ()
     trigger: Instruction | None = None
-    pieces: tuple[Piece, ...] = field(default=(), compare=False, repr=False)
+    pieces: tuple[Piece, ...] = ()
     older: bool = False
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: everything but the pieces."""
+        place = (self.keyword, self.line, self.end_line, self.text, self.original)
+        content = (self.flags, self.rest, self.words, self.json, self.heredocs, self.trigger, self.older)
+        return place + content
 
     def flag(self, name: str) -> str | None:
         """Return the last value of the flag, None if it is missing; a flag without `=` has the value ``""``."""
@@ -103,8 +107,7 @@ class ArgDeclaration(Struct, frozen=True, kw_only=True):
     line: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
+class Stage(Compared, frozen=True, kw_only=True):
     """A FROM and the instructions that follow it.
 
     `name` is in lower case, `""` if there is none; the other values are not expanded. `head` is the FROM itself.
@@ -116,7 +119,11 @@ class Stage:
     platform: str
     line: int
     instructions: tuple[Instruction, ...] = ()
-    head: Instruction | None = field(default=None, compare=False, repr=False)
+    head: Instruction | None = None
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: everything but the FROM itself."""
+        return self.index, self.name, self.base, self.platform, self.line, self.instructions
 
 
 class Dockerfile(Struct, frozen=True, kw_only=True):

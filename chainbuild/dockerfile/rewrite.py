@@ -7,7 +7,6 @@ contain white space, quotes, `$`, commas or escape characters.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -17,10 +16,11 @@ from chainbuild.dockerfile.grammar import parse
 from chainbuild.dockerfile.lines import Piece
 from chainbuild.dockerfile.model import Dockerfile, ImageWordPosition, Instruction
 from chainbuild.dockerfile.words import Span, csv_fields, split_instruction
+from chainbuild.patterns import regex
 from chainbuild.values import replace
 
-_SAFE: Final = re.compile(r"[A-Za-z0-9_./:@\[\]-]+")
-_SAFE_FLAG: Final = re.compile(r"--[a-z]+=[A-Za-z0-9_./:@=,\[\]-]+")
+_SAFE: Final = regex(r"[A-Za-z0-9_./:@\[\]-]+")
+_SAFE_FLAG: Final = regex(r"--[a-z]+=[A-Za-z0-9_./:@=,\[\]-]+")
 
 
 class Edit(Struct, frozen=True, order=True):

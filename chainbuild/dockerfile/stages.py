@@ -6,7 +6,6 @@ stage or image of the same name, and a replaced stage is never evaluated.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -18,12 +17,13 @@ from chainbuild.dockerfile.model import Dockerfile, ImageWordPosition, Instructi
 from chainbuild.dockerfile.results import LATE_ARGS, PLATFORM_ARGS, ImageUse, ParentConfig, normal_context_name
 from chainbuild.dockerfile.words import froms
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.patterns import regex
 from chainbuild.references import ImageReference, Platform
 from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
 
 OriginKind = Literal["stage", "image", "context", "scratch"]
-NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
+NUMBER: Final = regex(r"[+-]?[0-9]{1,9}")
 # Named contexts never replace stages with these names.
 _NEVER_REPLACED: Final = frozenset({"scratch", "context"})
 

@@ -7,7 +7,6 @@ value, also for white space (`parser/split_command.go`).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NoReturn
 
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from chainbuild.dockerfile.expansion import SPACE
 from chainbuild.dockerfile.model import ImageWordPosition, Instruction
+from chainbuild.patterns import regex
 
 
 def csv_fields(line: str) -> Iterator[Span]:
@@ -67,9 +67,9 @@ def froms(
 Span = tuple[int, int]
 """A half-open range of offsets into an instruction's joined text."""
 
-BLANKS: Final = re.compile(r"[\t\v\f\r ]+")
-_WORD: Final = re.compile(r"[^\t\v\f\r ]+")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+BLANKS: Final = regex(r"[\t\v\f\r ]+")
+_WORD: Final = regex(r"[^\t\v\f\r ]+")
+_SURROGATE: Final = regex("[\ud800-\udfff]")
 
 
 class FlagWord(Struct, frozen=True):

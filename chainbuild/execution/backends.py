@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,9 +66,35 @@ class ChainService(Protocol):
 
 
 def _buildx(builders: Mapping[str, str], no_cache: bool) -> SessionDriver:
-    from chainbuild.builder.buildx import BuildxDriver
+    return _LateBuildx(builders, no_cache)
 
-    return BuildxDriver(builders=builders, no_cache=no_cache)
+
+class _LateBuildx:
+    """The driver of buildx, imported when a run builds or shows what it would build."""
+
+    def __init__(self, builders: Mapping[str, str], no_cache: bool) -> None:
+        self._builders = builders
+        self._no_cache = no_cache
+
+    @cached_property
+    def _driver(self) -> SessionDriver:
+        from chainbuild.builder.buildx import BuildxDriver
+
+        return BuildxDriver(builders=self._builders, no_cache=self._no_cache)
+
+    def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        return self._driver.build(spec, emit)
+
+    def stop(self) -> None:
+        # Without the driver, no build has been started.
+        if "_driver" in self.__dict__:
+            self._driver.stop()
+
+    def command(self, spec: BuildSpec) -> tuple[str, ...]:
+        return self._driver.command(spec)
+
+    def inspect(self, platform: Platform) -> BuilderInfo:
+        return self._driver.inspect(platform)
 
 
 def _check_builders(driver: SessionDriver, platforms: Iterable[Platform]) -> None:

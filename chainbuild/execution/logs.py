@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import threading
 from pathlib import Path
@@ -20,6 +19,7 @@ from msgspec import Struct
 
 from chainbuild import events
 from chainbuild.host.folders import OWN_FOLDER, make_own_folder, open_own_file
+from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
 from chainbuild.text import duration
 
@@ -27,7 +27,7 @@ JOURNAL: Final = "events.jsonl"
 LATEST: Final = "latest"
 KEPT_RUNS: Final = 20
 
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_UNSAFE: Final = regex(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME: Final = 160
 
 

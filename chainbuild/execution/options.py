@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from chainbuild.model import ChangeTolerance
 from chainbuild.native.settings import NativeSettings
 from chainbuild.planning.decisions import Renewal
-from chainbuild.planning.generations import GraphFor
 from chainbuild.step_id import StepId
+
+if TYPE_CHECKING:
+    from chainbuild.planning.generations import GraphFor
 
 
 class ExecutionOptions(Struct, frozen=True, kw_only=True):

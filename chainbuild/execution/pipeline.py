@@ -6,30 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from chainbuild import events
-from chainbuild.builder.build_spec import STAGE_VARIABLES, build_spec_for, stage_args, staging_reference
 from chainbuild.execution.acceleration import Acceleration, ToolSource
-from chainbuild.execution.executor import Executor
 from chainbuild.execution.options import ExecutionOptions
-from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.post_build import StageFinisher, proofs_stand
-from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
-from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.session import Session
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import StatementReader, StatementWriter
-from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Publication, Step, StepKind, published
 from chainbuild.native.tools import REFRESH_AFTER, TOLERANCE
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
-from chainbuild.planning.generations import Generations
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
 from chainbuild.planning.planner import Planner, make_plan, pinned_before
 from chainbuild.planning.trigger_images import with_trigger_images
+from chainbuild.proof.trace.proof import proofs_stand
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
@@ -38,6 +32,11 @@ from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.step_id import StepId
 from chainbuild.trust.keyring import SIGNING_KEY
 from chainbuild.values import replace
+
+if TYPE_CHECKING:
+    # A plan imports nothing that only builds or publishes.
+    from chainbuild.execution.outcome import RunOutcome
+    from chainbuild.planning.generations import Generations
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -207,6 +206,11 @@ def execute(
     native: Acceleration,
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
+    from chainbuild.execution.executor import Executor
+    from chainbuild.execution.post_build import StageFinisher
+    from chainbuild.execution.services import ExecutionServices
+    from chainbuild.images.tools_image import pinned_contexts
+
     graph, backends = planned.plan.graph, session.backends
     for text in native.make_tools():
         session.warn(text)
@@ -267,6 +271,8 @@ def publish(
     graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
     """Publish the finished results: update indexes, push to REPO's registry, load into the local image store."""
+    from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
+
     finished = [chain for chain in graph.chains if chain.publication and chain.result.id in outcome.results]
     if graph.together and not outcome.succeeded:
         # Images that belong together are published together or not at all.
@@ -307,6 +313,7 @@ def publish(
 
 def _generations(session: Session, options: ExecutionOptions) -> Generations:
     """Return the checker for images of other platforms."""
+    from chainbuild.planning.generations import Generations
 
     def plan_of(graph: Graph) -> Plan:
         # Suppress messages: the runs that build those platforms emit them.
@@ -339,6 +346,8 @@ def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[s
     chain_image = step.image(CHAIN_IMAGE) if step.kind is StepKind.MINIMIZE else None
     if chain_image is None:
         return {}
+    from chainbuild.builder.build_spec import STAGE_VARIABLES
+
     record = records[chain_image.from_step] if chain_image.from_step is not None else None
     if record:
         return dict(text.partition("=")[::2] for text in record.env)
@@ -350,6 +359,8 @@ def commands(planned: PlannedRun, session: Session, native: Acceleration) -> Map
 
     The digest of an image that is not built yet is shown as a placeholder with the step's name.
     """
+    from chainbuild.builder.build_spec import build_spec_for, stage_args, staging_reference
+
     records = {decision.step.id: decision.cached_record for decision in planned.plan.decisions}
     result: dict[StepId, tuple[str, ...]] = {}
     for decision in planned.plan.builds:

@@ -5,36 +5,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.dockerfile import parse
 from chainbuild.events import Emit, Verdict, labelled
 from chainbuild.execution.services import FinishedImage
 from chainbuild.host.folders import scratch_folder
-from chainbuild.images.attachments import attach_bill, attach_report, exact_name
-from chainbuild.images.provenance import Provenance, with_post_build_labels, with_provenance
-from chainbuild.images.runtime_config import carried_over
-from chainbuild.images.tools_image import Contexts
 from chainbuild.layouts.test_files import VERDICT, has_passed
 from chainbuild.model import CHAIN_IMAGE, Step, StepKind
-from chainbuild.proof.chain_files import Owned, Question, whose
-from chainbuild.proof.configuration import SWITCH as CONFIGURATION_SWITCH
-from chainbuild.proof.configuration import VERDICT as CONFIGURATION
-from chainbuild.proof.configuration import Configuration, Judgement, doubtful_fields, judge
-from chainbuild.proof.image_tests import run_image_test
-from chainbuild.proof.imports import SWITCH as IMPORTS_SWITCH
-from chainbuild.proof.imports import VERDICT as IMPORTS
-from chainbuild.proof.imports import ImportProof
-from chainbuild.proof.libraries import Report, look, require
 from chainbuild.proof.switches import is_on, switches
-from chainbuild.proof.trace.proof import TraceProof, trace_stands
-from chainbuild.records.garbage import BUILT_AS
+from chainbuild.proof.trace.proof import TraceProof, proofs_stand, trace_stands
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage, replace_config
 from chainbuild.registry.pool import Registries
 from chainbuild.step_warnings import OF_TESTS, read_report_warnings
 from chainbuild.text import plural
 from chainbuild.values import replace
+
+if TYPE_CHECKING:
+    # Every run makes a finisher, but many build nothing: each proof is imported where it is used.
+    from chainbuild.builder.build_spec import BuildDriver, BuildSpec
+    from chainbuild.images.provenance import Provenance
+    from chainbuild.images.tools_image import Contexts
+    from chainbuild.proof.chain_files import Owned, Question
+    from chainbuild.proof.configuration import Configuration, Judgement
+    from chainbuild.proof.imports import ImportProof
+    from chainbuild.proof.libraries import Report
 
 
 class StageFinisher:
@@ -73,7 +69,7 @@ class StageFinisher:
             finished = self._finish_production(step, spec, built, inputs, trail)
         if step.test is None:
             return finished
-        verdict = run_image_test(self._builder, self._emit, step, finished.image, contexts=self._contexts)
+        verdict = self._run_test(step, finished.image)
         return replace(finished, verdicts={**finished.verdicts, VERDICT: verdict})
 
     def verdict_stands(self, step: Step, record: Record) -> bool:
@@ -97,10 +93,17 @@ class StageFinisher:
             )
         if has_passed(step, record):
             return record
-        verdict = run_image_test(self._builder, self._emit, step, image, contexts=self._contexts)
+        verdict = self._run_test(step, image)
         return replace(record, verdicts={**record.verdicts, VERDICT: verdict})
 
+    def _run_test(self, step: Step, image: RemoteImage) -> str:
+        from chainbuild.proof.image_tests import run_image_test
+
+        return run_image_test(self._builder, self._emit, step, image, contexts=self._contexts)
+
     def _with_minimize_report(self, spec: BuildSpec, built: RemoteImage) -> FinishedImage:
+        from chainbuild.images.attachments import attach_report
+
         dockerfile = parse(spec.dockerfile.read_bytes(), spec.shown)
         if not any(stage.name == "report" for stage in dockerfile.stages):
             return FinishedImage(image=built)
@@ -126,6 +129,9 @@ class StageFinisher:
         )
 
     def _with_labels(self, step: Step, spec: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
+        from chainbuild.images.provenance import with_post_build_labels, with_provenance
+        from chainbuild.records.garbage import BUILT_AS
+
         config = with_post_build_labels(with_provenance(built.config, trail), step.post_build_labels, self._clock())
         image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(spec.image)))
         return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
@@ -133,6 +139,14 @@ class StageFinisher:
     def _finish_production(
         self, step: Step, spec: BuildSpec, built: RemoteImage, inputs: Mapping[str, RemoteImage], trail: Provenance
     ) -> FinishedImage:
+        from chainbuild.images.attachments import attach_bill
+        from chainbuild.images.provenance import with_provenance
+        from chainbuild.images.runtime_config import carried_over
+        from chainbuild.proof import configuration as runtime
+        from chainbuild.proof import imports as python
+        from chainbuild.proof.libraries import require
+        from chainbuild.records.garbage import BUILT_AS
+
         config = carried_over(
             chain=inputs["BASE_IMAGE"].config, production_base=inputs["PRODUCTION_IMAGE"].config, built=built.config
         )
@@ -153,17 +167,21 @@ class StageFinisher:
                 ),
             )
         )
-        configuration = report.configuration if is_on(values, CONFIGURATION_SWITCH) else None
-        judged = self._judge_configuration(step, spec, image, inputs, configuration) if configuration else Judgement()
+        configuration = report.configuration if is_on(values, runtime.SWITCH) else None
+        judged = (
+            self._judge_configuration(step, spec, image, inputs, configuration)
+            if configuration
+            else runtime.Judgement()
+        )
         require(report, str(step.reference), step.platform.name, judged.errors)
         verdicts = {"libraries": report.summary}
         if configuration:
-            verdicts[CONFIGURATION] = configuration.summary
+            verdicts[runtime.VERDICT] = configuration.summary
         warnings = report.warnings + judged.warnings
-        if is_on(values, IMPORTS_SWITCH):
+        if is_on(values, python.SWITCH):
             proof = self._import_proof(step, spec, image, inputs["BASE_IMAGE"])
             if imported := proof.prove(report.pythons):
-                verdicts[IMPORTS] = imported
+                verdicts[python.VERDICT] = imported
                 warnings += proof.warnings
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
@@ -186,6 +204,9 @@ class StageFinisher:
         configuration: Configuration,
     ) -> Judgement:
         """Check the configuration and emit the verdict. Errors: those of a build."""
+        from chainbuild.proof.chain_files import whose
+        from chainbuild.proof.configuration import VERDICT, doubtful_fields, judge
+
         chain, production = inputs["BASE_IMAGE"], inputs["PRODUCTION_IMAGE"]
 
         def ask(questions: Sequence[Question]) -> Sequence[tuple[Owned, ...]]:
@@ -202,7 +223,7 @@ class StageFinisher:
         self._emit(
             Verdict(
                 step=step.id,
-                proof=CONFIGURATION,
+                proof=VERDICT,
                 passed=not judged.errors,
                 summary=failure if judged.errors else configuration.summary,
                 findings=judged.errors,
@@ -212,6 +233,8 @@ class StageFinisher:
 
     def _import_proof(self, step: Step, spec: BuildSpec, image: RemoteImage, chain: RemoteImage) -> ImportProof:
         """Return the proof of the image's Python modules."""
+        from chainbuild.proof.imports import ImportProof
+
         return ImportProof(
             self._builder,
             self._emit,
@@ -222,6 +245,9 @@ class StageFinisher:
         )
 
     def _prove(self, step: Step, spec: BuildSpec, image: RemoteImage) -> Report:
+        from chainbuild.images.attachments import exact_name
+        from chainbuild.proof.libraries import look
+
         return look(
             self._builder,
             self._emit,
@@ -235,11 +261,6 @@ class StageFinisher:
             python_path=dict(image.config.env).get("PYTHONPATH", ""),
             name=exact_name(image),
         )
-
-
-def proofs_stand(step: Step, record: Record) -> bool:
-    """Return whether a recorded image has passed its current tests and was traced by them."""
-    return has_passed(step, record) and trace_stands(step, record)
 
 
 def _image_contexts(spec: BuildSpec) -> dict[str, str]:

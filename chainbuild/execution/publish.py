@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -11,6 +10,7 @@ from msgspec import Struct, field
 from chainbuild.errors import StaleIndexError
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.model import Chain, Publication, published
+from chainbuild.patterns import regex
 from chainbuild.planning.generations import Generations, StaleImage
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.artifacts import copy_attached
@@ -20,7 +20,7 @@ from chainbuild.registry.pool import Registries
 
 DIRTY: Final = "-dirty"
 """Suffix of a version without a commit of its own; it is never used as an alias."""
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def publish_indexes(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
@@ -19,19 +19,25 @@ from chainbuild.execution.backends import Backends, ChainService, SessionDriver,
 from chainbuild.host.package_data import shipped
 from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
-from chainbuild.local_registry.service import DEFAULT_PORT, ManagedRegistry, default_data_folder
-from chainbuild.project.registry_data import registry_data_of_tree
+from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry
 from chainbuild.registry.http.auth import from_docker_config
 from chainbuild.registry.pool import Registries
+from chainbuild.text import parse_duration
 from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.keys import PublicKey
+from chainbuild.values import replace
+
+if TYPE_CHECKING:
+    # A run with a registry of its own does not manage one.
+    from chainbuild.local_registry.service import ManagedRegistry
 
 COMPOSE_FILE: Final = "docker-compose-registry.yml"
 DATA_VARIABLE: Final = "CHAINBUILD_REGISTRY_DATA"
 COMPOSE_VARIABLE: Final = "CHAINBUILD_REGISTRY_COMPOSE"
-"""The flags --registry-data and --registry-compose set these variables for the rest of the process."""
+LINGER_VARIABLE: Final = "CHAINBUILD_REGISTRY_LINGER"
+"""The flags --registry-data, --registry-compose and --registry-linger set these variables for the rest of the process."""
 _LARGEST_COMPOSE_FILE: Final = 1 << 20
 
 
@@ -58,15 +64,31 @@ def managed_registry(settings: Settings) -> ManagedRegistry:
 
     A tree's compose file is used only if the user names it, because running it grants root's rights.
 
-    Errors: `WrongUseError` if a named file or folder is missing or not allowed.
+    Errors: `WrongUseError` if a named file or folder is missing or not allowed, or a duration is none.
     """
+    from chainbuild.local_registry.service import ManagedRegistry
+
     named = os.environ.get(COMPOSE_VARIABLE)
     compose_file = Path(named).absolute() if named else None
     if compose_file and not compose_file.is_file():
         raise WrongUseError(
             f"--registry-compose: no such file: {named}", hint="Name an existing compose file, or omit the flag."
         )
-    return ManagedRegistry(settings.port, registry_data(settings.root), compose_file=compose_file)
+    data = registry_data(settings.root)
+    return ManagedRegistry(settings.port, data, compose_file=compose_file, linger=_linger())
+
+
+def _linger() -> float:
+    """Return how many seconds the managed registry stays up after a run. Errors: `WrongUseError`."""
+    text = os.environ.get(LINGER_VARIABLE, "").strip()
+    if text in {"", "0"}:
+        return 0.0
+    try:
+        return parse_duration(text)
+    except WrongUseError as error:
+        where = f"--registry-linger ({LINGER_VARIABLE})"
+        problems = [replace(problem, message=f"{where}: {problem.message}") for problem in error.problems]
+        raise WrongUseError(problems) from error
 
 
 def registry_data(root: Path) -> Path:
@@ -74,6 +96,9 @@ def registry_data(root: Path) -> Path:
     chosen = os.environ.get(DATA_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
+    from chainbuild.local_registry.service import default_data_folder
+    from chainbuild.project.registry_data import registry_data_of_tree
+
     return registry_data_of_tree(root) or default_data_folder()
 
 

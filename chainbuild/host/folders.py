@@ -13,7 +13,6 @@ import fcntl
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +32,8 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
     It is in `place`, or in the default temporary folder. The creator holds a kernel lock (flock) on it: a folder without a
     lock belonged to a process that has died.
     """
+    import tempfile
+
     place = place or Path(tempfile.gettempdir())
     sweep(place)
     unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=place))

@@ -16,7 +16,6 @@ nothing is fetched. This is the only module that runs git.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -28,6 +27,7 @@ from msgspec import Struct
 
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.folders import scratch_folder
+from chainbuild.patterns import regex
 
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 """The empty tree, which exists in every repository; a first commit is compared with it."""
@@ -183,8 +183,8 @@ _SETTINGS: Final = frozenset(
         "extensions.refstorage",
     }
 )
-_SECTION: Final = re.compile(r"\s*\[\s*([A-Za-z0-9.-]+)\s*(\"(?:[^\"\\]|\\.)*\")?\s*\]\s*(.*)")
-_SETTING: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?)?\s*(?:[#;].*)?")
+_SECTION: Final = regex(r"\s*\[\s*([A-Za-z0-9.-]+)\s*(\"(?:[^\"\\]|\\.)*\")?\s*\]\s*(.*)")
+_SETTING: Final = regex(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:=\s*\"?([A-Za-z0-9]+)\"?)?\s*(?:[#;].*)?")
 
 # These override the user's configuration: anything that would write, prompt, fetch, or start a program.
 _OVERRIDES: Final = (

@@ -11,7 +11,6 @@ from msgspec import Meta, Struct, convert
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
-from chainbuild.host.git import run_git
 from chainbuild.model import PostBuildLabel
 from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, stamped_names
 from chainbuild.records.tags import is_key
@@ -67,6 +66,8 @@ def read_provenance(config: ImageConfig) -> Provenance:
 def tree_notes(root: Path) -> Mapping[str, str]:
     """Return the git commit of the tree and whether it was dirty; nothing if it is no git tree (or git is missing)."""
     try:
+        from chainbuild.host.git import run_git
+
         commit = run_git(root, ["rev-parse", "HEAD"])
         # If `git status` fails, the tree may be dirty.
         status = run_git(root, ["status", "--porcelain", "--", "."]) if commit else None

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from msgspec import Struct
@@ -23,6 +21,7 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.model import Ask
+from chainbuild.patterns import regex
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.artifacts import attach, content_of, referrers
 from chainbuild.registry.http.auth import is_this_machine
@@ -30,16 +29,15 @@ from chainbuild.registry.pool import Registries
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 from chainbuild.trust.keys import PublicKey
-from chainbuild.values import replace
+from chainbuild.values import Compared, replace
 
 SCHEMA: Final = "chainbuild.asked/1"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.asked.v1+json"
 """The DSSE payload type, and the artifact type of what is attached."""
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageStatement:
+class StageStatement(Compared, frozen=True, kw_only=True):
     """The stage settings up to an image, for one of its tags; `at` is in seconds since the epoch.
 
     `signer` is the id of the key that signed it; empty if no one has yet.
@@ -49,7 +47,11 @@ class StageStatement:
     tag: str
     at: float
     asks: tuple[Ask, ...]
-    signer: str = field(default="", compare=False)
+    signer: str = ""
+
+    def compared(self) -> tuple[object, ...]:
+        """Return what counts in a comparison: not who signed it."""
+        return self.image, self.tag, self.at, self.asks
 
 
 def payload_of(statements: Sequence[StageStatement]) -> bytes:

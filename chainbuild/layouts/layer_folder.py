@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -14,13 +13,14 @@ from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.errors import Problem
 from chainbuild.layouts.numbered_folder import BASE, ChainFolder, Numbered, read_option
 from chainbuild.model import BuildArg, Graph, Secret
+from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
 PLAIN: Final = "Dockerfile"
 TAKER: Final = "layer"
 """The name in the args files and the test of a plain Dockerfile."""
-_NUMBERED = re.compile(r"[0-9]+-Dockerfile-[^~#]+")
-_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
+_NUMBERED = regex(r"[0-9]+-Dockerfile-[^~#]+")
+_UNFIT = regex(r"[^A-Za-z0-9_.-]+")
 
 
 class LayerFolder(Struct, frozen=True, kw_only=True):

@@ -12,15 +12,16 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import CHAIN_IMAGE
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
 
 BASE: Final = CHAIN_IMAGE
 STAGES: Final = ("minimize", "production")
 
-_NUMBERED = re.compile(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9][A-Za-z0-9_.-]*)")
-_NEARLY = re.compile(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
-_ARGS_FILE = re.compile(r"(?P<stem>.+)-args")
+_NUMBERED = regex(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9][A-Za-z0-9_.-]*)")
+_NEARLY = regex(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
+_ARGS_FILE = regex(r"(?P<stem>.+)-args")
 # Files that editors and merges create next to a file.
 LEFT_OVER: Final = (".dockerignore", ".bak", ".orig", ".rej", ".swp", ".tmp", "~")
 

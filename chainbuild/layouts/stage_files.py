@@ -22,6 +22,7 @@ from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.host.package_data import PROGRAM, proof_path, shipped
 from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, ChainFolder
 from chainbuild.model import HandedFile
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
@@ -33,13 +34,13 @@ TARBALL: Final = "minimized.tar.gz"
 """The file that an own production stage may take from its context instead of `MINIMIZED_IMAGE`."""
 HANDED: Final = HandedFile(image=MINIMIZED, path=f"/{TARBALL}", name=TARBALL)
 
-_NAME: Final = re.compile(r"(?:[0-9]+-)?Dockerfile-(?P<kind>minimize|production)")
-_NEARLY: Final = re.compile(
+_NAME: Final = regex(r"(?:[0-9]+-)?Dockerfile-(?P<kind>minimize|production)")
+_NEARLY: Final = regex(
     r"(?:[0-9]+[-_. ]*)?(?:dockerfile[-_. ]*(?P<after>minimi[sz]e|production)"
     r"|(?P<before>minimi[sz]e|production)[-_. ]*dockerfile)",
     re.IGNORECASE,
 )
-_ASK: Final = re.compile(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
+_ASK: Final = regex(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
 _ASKS_IN_LINES: Final = 20
 # Placeholder for an image that the chain provides. It is not a valid image (RFC 6761).
 _GIVEN: Final = "chainbuild.invalid/"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import Step
+from chainbuild.patterns import regex
 from chainbuild.records.record import Record
 from chainbuild.text import parse_duration
 
@@ -24,7 +24,7 @@ TIME_LIMIT: Final = 300.0
 _ASKS_IN_LINES: Final = 20
 
 
-_ASK = re.compile(rb"^\s*(?:#|//|--|;)+\s*chainbuild:\s*(?P<words>.*?)\s*$")
+_ASK = regex(rb"^\s*(?:#|//|--|;)+\s*chainbuild:\s*(?P<words>.*?)\s*$")
 
 
 class ImageTest(Struct, frozen=True, kw_only=True):

@@ -13,12 +13,13 @@ from msgspec import Struct
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit, Message
 from chainbuild.host.user_folders import private_folder
-from chainbuild.local_registry import compose, containers, ports
+from chainbuild.local_registry import compose, containers, linger, ports
 from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
 from chainbuild.local_registry import ports as neighbours
 from chainbuild.local_registry.leases import Leases, Mark, shown_command
 from chainbuild.local_registry.ports import Reply
+from chainbuild.values import replace
 
 NEIGHBOUR_SECONDS: Final = 30.0
 """How long to wait for the registry of another user to go away."""
@@ -126,6 +127,13 @@ class Arrival:
         if mark is None:
             self._tell_of_other_data(self._place.leases.kept_data())
             return False
+        if mark.until:
+            linger.stop_clock(Path(mark.data), self._place.port)
+            if linger.is_ending(mark.until):
+                self._place.project.down(mark.container)
+                return True
+            mark = replace(mark, until=0.0)
+            self._place.leases.mark(mark)
         if len(self._place.leases.holders()) > 1:
             self._tell_of_other_data(mark.data)
             return False

@@ -51,11 +51,13 @@ class Holder(Struct, frozen=True, kw_only=True):
 class Mark(Struct, frozen=True, kw_only=True):
     """The note that a run started the registry on the port, so that the last run stops it.
 
-    `container` is the container's id; empty until the run that wrote the mark has seen the container.
+    `container` is the container's id; empty until the run that wrote the mark has seen the container. `until` is when it
+    stops by itself, in seconds since the epoch (see `linger`); 0 while runs need it.
     """
 
     container: str
     data: str
+    until: float = 0.0
 
 
 class Lease:
@@ -158,8 +160,19 @@ class Leases:
         """Return the mark, if there is one. Needs the mutex."""
         try:
             body: Any = json.loads(read_private(self.place / "mark", _LONGEST_FILE) or b"")
-            return Mark(container=str(body["container"]), data=str(body["data"]))
-        except (NotReadyError, ValueError, LookupError, TypeError, RecursionError):
+            until = float(body.get("until", 0))
+            time.localtime(until)  # a time that cannot be shown is none
+            return Mark(container=str(body["container"]), data=str(body["data"]), until=until)
+        except (
+            NotReadyError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            OSError,
+            RecursionError,
+        ):
             # A damaged mark is no mark: what is not surely a run's is not stopped.
             return None
 

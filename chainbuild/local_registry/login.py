@@ -28,7 +28,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,25 +35,24 @@ from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import data_home, home, private_folder, read_private, state_home, write_private
+from chainbuild.patterns import regex
 from chainbuild.registry.http.auth import Credentials
+from chainbuild.values import Discreet
 
 USER: Final = "chainbuild"
 OWN_FOLDER: Final = "chainbuild"
 """The folder in a registry's data where chainbuild keeps its own files; the registry itself never looks there."""
 _FILE: Final = "registry-login.json"
 _COST: Final = 4
-_REALM: Final = re.compile(
-    r'^\s*Basic\s+realm="chainbuild registry of ([^"\\]{1,80}), login ([0-9a-f]{16})"', re.IGNORECASE
-)
-_HASH: Final = re.compile(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
+_REALM: Final = regex(r'^\s*Basic\s+realm="chainbuild registry of ([^"\\]{1,80}), login ([0-9a-f]{16})"', re.IGNORECASE)
+_HASH: Final = regex(r"\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Login:
+class Login(Discreet, frozen=True, kw_only=True):
     """The login: what a client sends, and the hash by which a registry checks it. The repr shows no secret."""
 
-    password: str = field(repr=False)
-    hashed: str = field(repr=False)
+    password: str
+    hashed: str
 
     @property
     def credentials(self) -> Credentials:

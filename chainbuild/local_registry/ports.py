@@ -18,7 +18,6 @@ A probe of the port tells a registry, nothing and anything else apart, and may k
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,19 +30,20 @@ from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.host.user_folders import user_name
 from chainbuild.local_registry import containers
+from chainbuild.patterns import regex
 from chainbuild.registry.http.answers import is_registry
 from chainbuild.registry.http.plain_transport import PlainTransport
 from chainbuild.registry.http.transport import HttpRequest, TransportError
 from chainbuild.text import escaped
 
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
-_ALL_USERS: Final = re.compile(r"\s*0\s+0\s+4294967295\s*$")
+_ALL_USERS: Final = regex(r"\s*0\s+0\s+4294967295\s*$")
 # What `localhost` may mean: 127.0.0.1, 0.0.0.0, ::1, ::. Each group of eight digits is a word in the machine's byte order.
 _LISTENING: Final = (
     ("/proc/net/tcp", ("0100007F", "7F000001", "00000000")),
     ("/proc/net/tcp6", ("0" * 24 + "01000000", "0" * 31 + "1", "0" * 32)),
 )
-_SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
+_SOCKET: Final = regex(r"socket:\[(\d+)\]")
 
 
 def holder_of(port: int) -> str:

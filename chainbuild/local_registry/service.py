@@ -21,7 +21,7 @@ from msgspec import Struct
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit
 from chainbuild.host.user_folders import data_home
-from chainbuild.local_registry import compose, containers, ports
+from chainbuild.local_registry import DEFAULT_PORT, compose, containers, linger, ports
 from chainbuild.local_registry import login as docker_login
 from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
@@ -29,8 +29,8 @@ from chainbuild.local_registry.arrival import POLL_SECONDS, READY_SECONDS, Arriv
 from chainbuild.local_registry.leases import Holder, Lease, Leases, Mark, all_leases, default_folder
 from chainbuild.registry.http.auth import Credentials, from_docker_config
 from chainbuild.text import escaped
+from chainbuild.values import replace
 
-DEFAULT_PORT: Final = 5000
 REGISTRY_IMAGE: Final = compose.REGISTRY_IMAGE
 COMPOSE_FILE_NAME: Final = "docker-compose-registry.yml"
 _GLANCE_SECONDS: Final = 15.0
@@ -56,6 +56,8 @@ class RegistryStatus(Struct, frozen=True, kw_only=True):
     login: bool = False
     """Whether the registry demands a login."""
     holders: tuple[Holder, ...] = ()
+    until: float = 0.0
+    """When it stops by itself, in seconds since the epoch; 0 if it does not."""
 
     @property
     def running(self) -> bool:
@@ -87,7 +89,7 @@ class ManagedRegistry:
     """The user's managed registry on a port.
 
     `data_folder` is where its content is kept (default: the user's data folder); `leases_folder` and `compose_file` are
-    for tests and custom setups.
+    for tests and custom setups. `linger`: how many seconds it stays up after the last run.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class ManagedRegistry:
         compose_file: Path | None = None,
         leases_folder: Path | None = None,
         docker_login: bool = True,
+        linger: float = 0.0,
     ) -> None:
         self.port = port
+        self.linger = linger
         self.endpoint = f"localhost:{port}"
         self.data = Path(os.path.abspath(data_folder or default_data_folder()))  # noqa: PTH100 - links stay as they are
         self._private = leases_folder or default_folder()
@@ -206,6 +210,7 @@ class ManagedRegistry:
                 self._compose.down(container.id)
                 self._leases.unmark()
                 self._leases.note_kept("")
+                linger.stop_clock(Path(container.data or self.data), self.port)
                 return True
             self._leases.unmark()
             self._leases.note_kept("")
@@ -232,6 +237,8 @@ class ManagedRegistry:
                 if leases.place != self._leases.place:
                     stack.enter_context(leases.exclusive(seconds=_GLANCE_SECONDS))
                     others += [holder for holder in leases.holders() if holder.data == str(self.data)]
+                    if leases.place.parent == self._private:
+                        self._end_lingering(leases)
             if others:
                 raise BusyError(
                     f"the registry at {self.endpoint} is in use:\n{_listed(others)}",
@@ -266,6 +273,7 @@ class ManagedRegistry:
             realm = logins.read_realm(reply.challenge or "")
             login = reply.challenge is not None
             container = containers.container_on(self.port)
+            until = mark.until if mark is not None and not holders and mark.until > time.time() else 0.0
             if realm is not None and realm.login != self._login().id:
                 return RegistryStatus(
                     endpoint=self.endpoint,
@@ -290,6 +298,7 @@ class ManagedRegistry:
                 data=container.data,
                 login=login,
                 holders=holders,
+                until=until if _is_marked(mark, container) else 0.0,
             )
 
     # ---- phases; all need the mutex -----------------------------------------------------------------------------------
@@ -329,6 +338,8 @@ class ManagedRegistry:
         if mark is None or self._leases.holders():
             return
         try:
+            if mark.container and not said and self._stays(mark, emit):
+                return
             if mark.container:
                 self._compose.down(mark.container)
             else:
@@ -339,6 +350,29 @@ class ManagedRegistry:
                 warn(emit, f"the registry at {self.endpoint} was not stopped: {error}")
         else:
             self._leases.unmark()
+
+    def _stays(self, mark: Mark, emit: Emit) -> bool:
+        """Let the registry stay up for a while; False if it is to stop now."""
+        if self.linger <= 0:
+            return False
+        if self._compose.own_file:
+            say(emit, "--registry-linger has no effect on a registry of your own compose file")
+            return False
+        # Note it first: if this run is killed, the next one knows that the registry may stop.
+        self._leases.mark(replace(mark, until=time.time() + self.linger))
+        try:
+            linger.start_clock(mark.container, Path(mark.data), self.port, self.linger)
+        except NotReadyError as error:
+            warn(emit, f"the registry at {self.endpoint} stops now: {error}")
+            return False
+        return True
+
+    def _end_lingering(self, leases: Leases) -> None:
+        """Stop a registry on another port that has this data and that only waits for its end. Needs that port's mutex."""
+        mark = leases.marked()
+        if mark is not None and mark.until and mark.data == str(self.data) and not leases.holders():
+            containers.remove(mark.container)
+            leases.unmark()
 
     def _tell_docker(self, emit: Emit) -> docker_login.Stored:
         stored = docker_login.ensure_docker_login(self.endpoint, self._login())

@@ -19,7 +19,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from chainbuild.events import Emit, Message
 from chainbuild.host.user_folders import private_folder, read_private, write_private
 from chainbuild.local_registry.login import OWN_FOLDER
 from chainbuild.local_registry.untrusted_folder import HEX, UntrustedFolder
+from chainbuild.patterns import regex
 from chainbuild.text import plural, size
 
 TREE_FOLDER: Final = "registry"
@@ -47,8 +47,8 @@ _SPARE_BYTES: Final = 1_000_000_000
 _MOST_ENTRIES: Final = 2_000_000
 _LONGEST_NAME: Final = 255
 
-_COMPONENT: Final = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_COMPONENT: Final = regex(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_TAG: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class _TooManyError(Exception):

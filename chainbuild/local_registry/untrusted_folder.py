@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from chainbuild.patterns import regex
 
 _CHUNK: Final = 1 << 20
 
@@ -114,4 +115,4 @@ class UntrustedFolder:
 LINK_BYTES: Final = 71
 
 
-HEX: Final = re.compile(r"[0-9a-f]{64}")
+HEX: Final = regex(r"[0-9a-f]{64}")

@@ -15,12 +15,13 @@ from msgspec import Struct
 from chainbuild.errors import NotReadyError
 from chainbuild.host.folders import write_whole
 from chainbuild.host.user_folders import cache_home
+from chainbuild.patterns import regex
 from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
 
 _RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
-_SPECS: Final = re.compile(r"/usr/lib/gcc/[^/]+/specs")
+_SPECS: Final = regex(r"/usr/lib/gcc/[^/]+/specs")
 _MOST: Final = 1 << 16
 _VERSION: Final = 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -10,6 +9,7 @@ from chainbuild.dockerfile.evaluation import foreign_frontend
 from chainbuild.dockerfile.model import Dockerfile, Instruction
 from chainbuild.dockerfile.stages import resolve_stages
 from chainbuild.dockerfile.words import csv_fields
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
 
 MOUNTED: Final = "/.chainbuild-native"
@@ -50,14 +50,14 @@ _LEADING: Final = frozenset(
         "until",
     )
 )
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
-_SEPARATOR: Final = re.compile(r"&&|\|\||[;\n|&]|\$\(|`")
-_REMOVES: Final = re.compile(
+_ASSIGNMENT: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
+_SEPARATOR: Final = regex(r"&&|\|\||[;\n|&]|\$\(|`")
+_REMOVES: Final = regex(
     r"\b(?:apt|apt-get|aptitude|dpkg)\b[^;&|\n]*\s(?:remove|purge|autoremove|autopurge|-r|-P|--purge)\b"
 )
-_INSTALLS: Final = re.compile(r"\b(?:apt|apt-get|aptitude)\b[^;&|\n]*\sinstall\b")
+_INSTALLS: Final = regex(r"\b(?:apt|apt-get|aptitude)\b[^;&|\n]*\sinstall\b")
 # GCC reads a file of this name; a Dockerfile that writes one would write into the mounted one.
-_SPECS: Final = re.compile(r"dumpspecs|/specs\b")
+_SPECS: Final = regex(r"dumpspecs|/specs\b")
 
 
 def compiling_runs(

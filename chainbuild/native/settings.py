@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -12,8 +11,9 @@ from msgspec import Struct, field
 
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Step
+from chainbuild.patterns import regex
 
-_PERCENT: Final = re.compile(r"check:([0-9]{1,3})%")
+_PERCENT: Final = regex(r"check:([0-9]{1,3})%")
 
 
 class NativeMode(StrEnum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Final
 
@@ -13,22 +12,23 @@ from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import BaseImage, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
-from chainbuild.local_registry.service import DEFAULT_PORT
+from chainbuild.local_registry import DEFAULT_PORT
+from chainbuild.patterns import regex
 from chainbuild.project.schema import SCHEMA_PLACE
 from chainbuild.references import ImageReference, Platform
 from chainbuild.requests.last_run import load_last_run
 from chainbuild.requests.options import RunOptions
 
-_NUMBERED: Final = re.compile(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NUMBERED: Final = regex(r"(?P<number>[0-9]+)-Dockerfile-[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SCIENCE: Final = "sciserver-image.json"
 _BASE: Final = "debian:bookworm-slim"
 _HEAD: Final = """\
 # What chainbuild builds in this folder. Show the plan with `chainbuild plan`, build with `chainbuild`.
 # Flags override this file. All keys: docs/project-file.md.
 """
-_PLAIN: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
+_PLAIN: Final = regex(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
-_UNFIT: Final = re.compile(r"[^a-z0-9]+")
+_UNFIT: Final = regex(r"[^a-z0-9]+")
 
 
 class ScannedLayer(Struct, frozen=True, kw_only=True):

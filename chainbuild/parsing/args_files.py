@@ -6,14 +6,14 @@ bare `KEY` takes its value from the environment; it is a problem if the environm
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from chainbuild.errors import Problem
 from chainbuild.model import BuildArg
+from chainbuild.patterns import regex
 
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_KEY = regex(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse_args(raw: bytes, path: str, environ: Mapping[str, str]) -> tuple[tuple[BuildArg, ...], tuple[Problem, ...]]:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from chainbuild.errors import Problem
 from chainbuild.minimize.lists import EVERYTHING, ListWord, as_list, words_in
 from chainbuild.model import Ask, BuildArg, Chain, Graph, Step
+from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
@@ -27,7 +28,7 @@ LISTS: Final = frozenset({"ADDITIONAL_FILES", "TRACE_IGNORE", LOCATIONS, DATA, P
 """The stage arguments that are lists."""
 _BELOW: Final = frozenset({LOCATIONS, DATA})
 """Lists of items that may be missing in the results of the options above: there, they may match nothing."""
-_ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
+_ESCAPED: Final = regex(r"\\.", re.DOTALL)
 _ENVIRONMENT: Final = " (environment)"
 
 

@@ -7,7 +7,6 @@ they are looked up natively in the chain's image, with their packages.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
@@ -20,17 +19,18 @@ from chainbuild.events import Emit
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, proof_path
 from chainbuild.model import Step
+from chainbuild.patterns import regex
 
 Kind = Literal["library", "module", "path"]
 _MOST_LETTERS: Final = 20_000
 
 # glibc: `libGL.so.1: cannot open shared object file: No such file or directory`, after a program's name and a colon if the
 # program itself needs it. musl: `Error loading shared library libGL.so.1: No such file or directory (needed by …)`.
-_GLIBC = re.compile(r"(?P<name>[^\s:'\"()]+): cannot open shared object file: No such file")
-_MUSL = re.compile(r"Error loading shared library (?P<name>[^\s:'\"()]+): No such file")
-_MODULE = re.compile(r"No module named '?(?P<name>[\w.]+)'?")
+_GLIBC = regex(r"(?P<name>[^\s:'\"()]+): cannot open shared object file: No such file")
+_MUSL = regex(r"Error loading shared library (?P<name>[^\s:'\"()]+): No such file")
+_MODULE = regex(r"No module named '?(?P<name>[\w.]+)'?")
 # The format of Python's own errors and of most programs: `[Errno 2] No such file or directory: '/usr/share/x'`.
-_PATH = re.compile(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
+_PATH = regex(r"No such file or directory: b?(?P<quote>['\"])(?P<name>/[^\n]*?)(?P=quote)")
 
 _PACKAGES: Final = {"deb": "the Debian package", "apk": "the Alpine package", "pypi": "the Python distribution"}
 

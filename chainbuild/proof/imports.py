@@ -9,7 +9,6 @@ missing file is looked up, natively.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -22,6 +21,7 @@ from chainbuild.events import Emit, Verdict, labelled
 from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import minimize_program
 from chainbuild.model import Step
+from chainbuild.patterns import regex
 from chainbuild.proof.chain_files import MissingObject, Owned, Question, Raised, missing_files, whose
 from chainbuild.proof.libraries import SHOWN_FINDINGS, PythonEnvironment
 from chainbuild.references import Platform
@@ -37,11 +37,11 @@ EMULATED_SECONDS: Final = 600.0
 _SHOWN_MODULES: Final = 3
 _NOT_STARTED: Final = "not started"
 # The builder's message if the container's process did not start or exited: a fault of the image. Others are not.
-_OF_THE_IMAGE: Final = re.compile(
+_OF_THE_IMAGE: Final = regex(
     r"exited with code \d+|exit code: \d+|exec: |exec format|unable to find user|OCI runtime|container process"
 )
 # What comes before the reason in the message of a failed build.
-_BEFORE_REASON: Final = re.compile(r" failed: | (?=exited with code )")
+_BEFORE_REASON: Final = regex(r" failed: | (?=exited with code )")
 
 
 class Answer(Struct, frozen=True, kw_only=True):

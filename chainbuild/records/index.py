@@ -19,7 +19,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -216,6 +215,8 @@ class RecordIndex:
             return
         tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(merged))
         untagged = {record.image for record in records if image_tag(record.image) not in tags}
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
             for _ in threads.map(lambda image: self._tag(place, image), untagged):
                 pass
@@ -236,6 +237,8 @@ class RecordIndex:
                 for key in self._keyring.trusted
             )
             if len(places) > 1:
+                from concurrent.futures import ThreadPoolExecutor
+
                 with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
                     self._read = dict(zip(places, threads.map(self._index, places), strict=True))
             else:

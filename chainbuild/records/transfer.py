@@ -10,7 +10,6 @@ from the network was not part of it, nor images that share a stage's name, which
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -20,6 +19,7 @@ from msgspec import Struct, field
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import DamagedContentError
+from chainbuild.patterns import regex
 from chainbuild.records.keys import Components
 from chainbuild.records.record import UNSIGNED_ARTIFACT_TYPE, Lookup, Record
 from chainbuild.records.store import RecordStore
@@ -102,7 +102,7 @@ def _below(chain: ChainRegistry, relative: str) -> str:
 
 
 _SCHEMA: Final = "chainbuild.record/1"
-_REMOTE: Final = re.compile(r"(?im)^\s*(?:ONBUILD\s+)?ADD\b.*(?:://|git@|github\.com/|\$)")
+_REMOTE: Final = regex(r"(?im)^\s*(?:ONBUILD\s+)?ADD\b.*(?:://|git@|github\.com/|\$)")
 
 
 def adopt_unsigned(

@@ -6,7 +6,6 @@ query, and the status; no secret is in them.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.patterns import regex
 from chainbuild.references import DOCKER_HUB, Digest
 from chainbuild.registry.blobs import BlobClient
 from chainbuild.registry.content_checks import (
@@ -45,7 +45,7 @@ from chainbuild.registry.oci import (
 from chainbuild.text import escaped, plural
 
 _PAGE: Final = 1000
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TAG: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 Notice = Callable[[str], None]
 """Receive a warning about skipped content of a registry."""

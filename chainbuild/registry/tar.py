@@ -8,14 +8,16 @@ and the GNU format with their long names and numbers, and sparse files in all fo
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, Final, Literal
+from typing import IO, TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
 from chainbuild import limits
+
+if TYPE_CHECKING:
+    from tarfile import TarInfo
 
 Kind = Literal["file", "dir", "link", "hard", "special"]
 """What a member is: `link` is a symbolic link, `hard` another name of a file that came before."""
@@ -29,6 +31,7 @@ _LONG_NAME: Final = b"L"
 _LONG_LINK: Final = b"K"
 _EXTENDED: Final = _PAX | {_PAX_GLOBAL, _LONG_NAME, _LONG_LINK}
 _OLD_SPARSE: Final = b"S"
+_OLD_FILE: Final = b"\0"
 _FILES: Final = frozenset({b"0", b"\0", b"7", _OLD_SPARSE})
 # Types without content, whatever size their header has. Unknown types are special, and may have some.
 _BARE: Final[dict[bytes, Kind]] = {
@@ -69,7 +72,7 @@ class Member(Struct, frozen=True, kw_only=True):
 class _Header(Struct):
     """The header of a member with all that belongs to it. `stored` is the size of its content in the stream."""
 
-    info: tarfile.TarInfo
+    info: TarInfo
     kind: Kind
     stored: int
     size: int
@@ -168,7 +171,7 @@ class _Reader:
     # ---- headers ----------------------------------------------------------------------------------------------------
 
     def _member(
-        self, info: tarfile.TarInfo, block: bytes, pax: dict[str, bytes], long_name: bytes, long_link: bytes
+        self, info: TarInfo, block: bytes, pax: dict[str, bytes], long_name: bytes, long_link: bytes
     ) -> _Header:
         kind: Kind = "file" if info.type in _FILES else _BARE.get(info.type, "special")
         if long_name:
@@ -179,7 +182,7 @@ class _Reader:
             info.name = _text(pax["path"]).rstrip("/")
         if "linkpath" in pax:
             info.linkname = _text(pax["linkpath"])
-        if kind == "file" and info.type == tarfile.AREGTYPE and info.name.endswith("/"):
+        if kind == "file" and info.type == _OLD_FILE and info.name.endswith("/"):
             # The oldest tars have no type for folders.
             kind = "dir"
         info.name = info.name.rstrip("/") if kind == "dir" else info.name
@@ -309,7 +312,9 @@ class _Reader:
             yield piece
 
 
-def _parse(block: bytes) -> tarfile.TarInfo:
+def _parse(block: bytes) -> TarInfo:
+    import tarfile
+
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.TarError, ValueError, OverflowError) as error:

@@ -17,6 +17,7 @@ from chainbuild.events import Emit, Message
 from chainbuild.images.inventory import Crumb
 from chainbuild.images.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.layouts.test_files import VERDICT
+from chainbuild.patterns import regex
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, platforms_of, resolve
@@ -28,7 +29,7 @@ from chainbuild.values import replace
 
 MUCH_LARGER: Final = 1.2
 """Warn about an image whose size exceeds that of the image it replaces by this factor."""
-_HEX: Final = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
+_HEX: Final = regex(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 
 
 class ImageState(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ An update keeps what people wrote. If an image changed after the decision to rel
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
@@ -14,6 +13,7 @@ from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.images.inventory import Listed, list_images
 from chainbuild.images.provenance import read_provenance
+from chainbuild.patterns import regex
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.release.inspection import (
@@ -66,7 +66,7 @@ def _of(plan: ReleasePlan, image: PlannedImage) -> Iterator[Problem]:
             )
 
 
-_PLACES: Final = re.compile(r"\{([^{}]*)\}")
+_PLACES: Final = regex(r"\{([^{}]*)\}")
 
 
 # Built images ---------------------------------------------------------------------------------------------------------

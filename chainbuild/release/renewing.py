@@ -6,7 +6,6 @@ gone, at its position.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -14,12 +13,13 @@ import yaml
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.patterns import regex
 from chainbuild.release.model import PlannedImage
 from chainbuild.release.rules import WRITTEN
 from chainbuild.release.writing import REASON_HERE, image_lines, key_lines
 from chainbuild.yamlspec.nodes import compose
 
-_ENDS: Final = re.compile("(\r\n|[\n\r\x85\u2028\u2029])")
+_ENDS: Final = regex("(\r\n|[\n\r\x85\u2028\u2029])")
 """The line ends that the YAML reader counts."""
 _BLOCK: Final = "Write one key per line, as chainbuild release create does."
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from chainbuild.patterns import regex
 from chainbuild.release.model import Difference, PlannedImage, Warned
 from chainbuild.release.rules import NOTHING, SCHEMA, WRITTEN
 
@@ -17,9 +17,9 @@ _HEAD: Final = """\
 # Edit decision, to, note and accepted; chainbuild release update rewrites everything else, and keeps comments.
 """
 # Text that is a string in every YAML dialect.
-_PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9_./@()+~=,;→ -]*[A-Za-z0-9_./)]|[A-Za-z]")
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(:[A-Za-z0-9_./:-]*[A-Za-z0-9_./-])?")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_PLAIN: Final = regex(r"[A-Za-z/][A-Za-z0-9_./@()+~=,;→ -]*[A-Za-z0-9_./)]|[A-Za-z]")
+_NAME: Final = regex(r"[A-Za-z][A-Za-z0-9_./-]*(:[A-Za-z0-9_./:-]*[A-Za-z0-9_./-])?")
+_DIGEST: Final = regex(r"sha256:[0-9a-f]{64}")
 _OTHER: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}
 

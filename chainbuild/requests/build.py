@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
-from chainbuild.local_registry.service import DEFAULT_PORT
+from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.model import Chain, Graph, Step
 from chainbuild.native.settings import NativeChoice, NativeSettings
 from chainbuild.parsing.option_values import (
@@ -30,7 +31,6 @@ from chainbuild.parsing.option_values import (
     read_secrets,
 )
 from chainbuild.planning.decisions import Renewal
-from chainbuild.planning.generations import GraphFor
 from chainbuild.planning.planner import until
 from chainbuild.project.location import FILE_NAME
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -38,6 +38,9 @@ from chainbuild.requests.options import CommonOptions, RunOptions, SessionOption
 from chainbuild.text import parse_duration
 from chainbuild.trust.keys import PublicKey
 from chainbuild.values import replace
+
+if TYPE_CHECKING:
+    from chainbuild.planning.generations import GraphFor
 
 
 class BuildRequest(Struct, frozen=True, kw_only=True):

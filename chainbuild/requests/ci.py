@@ -18,6 +18,7 @@ from chainbuild.ci.pipeline import Pipeline, Runner, Vendor
 from chainbuild.errors import WrongUseError
 from chainbuild.model import Graph
 from chainbuild.parsing.option_values import ProblemCollector, parse_platforms
+from chainbuild.patterns import regex
 from chainbuild.references import ImageReference, Platform
 from chainbuild.requests.build import BuildRequest, read_build_request
 from chainbuild.requests.options import RunOptions, SessionOptions
@@ -29,8 +30,8 @@ VENDORS: Final[Mapping[str, Vendor]] = {
 }
 INSTALL: Final = "pipx install chainbuild"
 
-_PATH = re.compile(r"[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*(?:/[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*)*")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
+_PATH = regex(r"[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*(?:/[A-Za-z0-9_.@+][A-Za-z0-9_.@+-]*)*")
+_LABEL = regex(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
 _TEMPLATES = ("${{", "<<", "$[[")
 """What GitHub, CircleCI and GitLab replace before a shell runs."""
 

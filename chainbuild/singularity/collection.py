@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +16,14 @@ from msgspec.structs import asdict
 from chainbuild import limits
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.folders import write_whole
+from chainbuild.patterns import regex
 from chainbuild.references import Digest
 from chainbuild.singularity.names import SUFFIX, SifName
 
 SCHEMA: Final = "chainbuild.sif/1"
 CHECKSUM: Final = ".sha256"
 FACTS: Final = ".json"
-_LINE: Final = re.compile(r"([0-9a-f]{64})(?:[ \t][ *]?(.*))?")
+_LINE: Final = regex(r"([0-9a-f]{64})(?:[ \t][ *]?(.*))?")
 
 
 class Sif(Struct, frozen=True, kw_only=True):

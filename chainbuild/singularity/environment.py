@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable
 from typing import Final
 
+from chainbuild.patterns import regex
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.oci import canonical, digest_of
 
 SCRIPT: Final = ".singularity.d/env/11-image.sh"
 """After Apptainer's own script (10-…), and before the user's settings."""
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN: Final = re.compile(r"[A-Za-z0-9 _@%+=:,./~^-]*")
+_NAME: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN: Final = regex(r"[A-Za-z0-9 _@%+=:,./~^-]*")
 # Apptainer sets these even if the user has set them.
 _ALWAYS: Final = frozenset({"PATH"})
 

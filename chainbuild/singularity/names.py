@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
 SUFFIX: Final = ".sif"
-_GLOB: Final = re.compile(r"[*?\[]")
-_APART: Final = re.compile(r"[/:]")
+_GLOB: Final = regex(r"[*?\[]")
+_APART: Final = regex(r"[/:]")
 _MOVING_TAG: Final = "latest"
 _TAG_LENGTH: Final = 128
 

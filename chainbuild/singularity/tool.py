@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections import deque
@@ -13,13 +12,14 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from chainbuild.errors import BuildFailedError
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
 from chainbuild.text import visible
 
 PROGRAMS: Final = ("apptainer", "singularity")
 _TAIL: Final = 30
 _STOP_SECONDS: Final = 10.0
-_LEVEL: Final = re.compile(r"(INFO|WARNING|FATAL|ERROR|VERBOSE|DEBUG)\s*:\s*")
+_LEVEL: Final = regex(r"(INFO|WARNING|FATAL|ERROR|VERBOSE|DEBUG)\s*:\s*")
 
 TellLine = Callable[[str], None]
 

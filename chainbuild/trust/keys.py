@@ -12,13 +12,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
+from chainbuild.values import Discreet
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,11 +91,10 @@ class PublicKey(Struct, frozen=True):
         return PUBLIC_PREFIX + base64.b64encode(self.raw).decode()
 
 
-@dataclass(frozen=True)
-class SigningKey:
+class SigningKey(Discreet, frozen=True, dict=True):
     """An Ed25519 signing key. Its repr does not show the seed."""
 
-    seed: bytes = field(repr=False)
+    seed: bytes
 
     @classmethod
     def generate(cls) -> SigningKey:

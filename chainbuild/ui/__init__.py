@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal, TextIO
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from chainbuild.events import Emit, Event
-from chainbuild.ui.failures import error_as_json, show_error
-from chainbuild.ui.messages import Printer
-from chainbuild.ui.plans import PlanRow, command_line, show_plan
 from chainbuild.ui.terminal import Terminal, can_be_live, look_at, stderr, stdout
-from chainbuild.ui.views import JsonView, LiveView, PlainView, View
+
+if TYPE_CHECKING:
+    from chainbuild.events import Emit, Event
+    from chainbuild.ui.failures import error_as_json, show_error
+    from chainbuild.ui.messages import Printer
+    from chainbuild.ui.plans import PlanRow, command_line, show_plan
+    from chainbuild.ui.views import JsonView, LiveView, PlainView, View
 
 __all__ = [
     "JsonView",
@@ -38,6 +41,29 @@ __all__ = [
     "tell",
 ]
 
+_MODULES: Final = {
+    "error_as_json": "failures",
+    "show_error": "failures",
+    "Printer": "messages",
+    "PlanRow": "plans",
+    "command_line": "plans",
+    "show_plan": "plans",
+    "JsonView": "views",
+    "LiveView": "views",
+    "PlainView": "views",
+    "View": "views",
+}
+"""The modules of the names that are imported when they are used: a command shows a plan, a run, or neither."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
 Mode = Literal["auto", "plain", "json"]
 
 
@@ -53,6 +79,8 @@ def make_view(
 
     `auto` is a live view if `err` is a terminal that supports it and this is not a CI job, else a plain view.
     """
+    from chainbuild.ui.views import JsonView, LiveView, PlainView
+
     environ = os.environ if environ is None else environ
     result, progress = stdout(out, environ), stderr(err, environ)
     if mode == "json":

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
-import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,6 +148,9 @@ def _report_hint(trace: Path | None) -> str:
 
 
 def _write_traceback(error: BaseException, folder: Path | None) -> Path | None:
+    import tempfile
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     head = f"chainbuild {__version__}, Python {sys.version.split()[0]}, {sys.platform}\n\n"
     for place in (folder, None):

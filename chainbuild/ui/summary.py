@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild import events
+from chainbuild.patterns import regex
 from chainbuild.text import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.event_lines import warning_lines
@@ -35,12 +36,12 @@ _STEP_COLUMNS: Final = (
 _UNFINISHED: Final = {"waiting": "not started", "running": "interrupted"}
 _UNTOUCHED_ROWS: Final = 4
 # Lines that state a cause, and lines of programs that only pass a failure on (make, pip, cmake, the builder).
-_SAYS_WHY: Final = re.compile(
+_SAYS_WHY: Final = regex(
     r"\berror\b|\bfatal\b|\bE: |cannot |can't |could not |not found|no such |undefined |denied|killed|segmentation|"
     r"exception|illegal instruction|no space left|unable to ",
     re.IGNORECASE,
 )
-_PASSES_ON: Final = re.compile(r"\*\*\*|did not complete successfully|exit (code|status)|^Traceback", re.IGNORECASE)
+_PASSES_ON: Final = regex(r"\*\*\*|did not complete successfully|exit (code|status)|^Traceback", re.IGNORECASE)
 
 
 def step_table(board: Board, now: float, width: int | None) -> list[Line]:

@@ -6,16 +6,15 @@ Styled text is a tuple of spans, so that all output can be laid out and tested w
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from chainbuild.patterns import regex
 from chainbuild.text import inert
 from chainbuild.ui.styles import Style, ansi
 
@@ -48,7 +47,7 @@ _ASCII_FORMS: Final = str.maketrans(
     }
 )
 # All control characters except those that lay out a document.
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL: Final = regex("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER: Final = "|/-\\"
 
@@ -73,8 +72,7 @@ def to_ascii(text: str) -> str:
     return text if text.isascii() else text.translate(_ASCII_FORMS).encode("ascii", "replace").decode("ascii")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Terminal:
+class Terminal(Struct, frozen=True, kw_only=True, eq=False):
     """A text stream with its abilities. Thread-safe. If the reader is gone, output is dropped and the run continues."""
 
     stream: TextIO
@@ -82,8 +80,8 @@ class Terminal:
     colour: bool = False
     unicode: bool = True
     fixed_width: int | None = None
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
-    _gone: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _gone: threading.Event = field(default_factory=threading.Event)
 
     @property
     def width(self) -> int | None:

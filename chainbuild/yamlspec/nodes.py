@@ -15,6 +15,7 @@ import yaml
 from msgspec import Struct, field
 
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.patterns import regex
 from chainbuild.text import perhaps_you_meant
 from chainbuild.yamlspec.rules import (
     ArgValueRule,
@@ -51,9 +52,7 @@ for _name, _pattern, _first in (
         "-+0123456789.",
     ),
 ):
-    _Loader.add_implicit_resolver(
-        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, *([""] * (_name == "null"))]
-    )
+    _Loader.add_implicit_resolver(_TAG + _name, regex(rf"^(?:{_pattern})$"), [*_first, *([""] * (_name == "null"))])
 
 
 class Content(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("python_on_whales", "rich", "yaml")
+HEAVY = ("bcrypt", "python_on_whales", "rich", "urllib3", "yaml")
 
 WORLD = """
     from pathlib import Path

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +328,64 @@ def test_run_killed_during_registry_start_is_cleaned_up_by_next_run(place: Place
         time.sleep(wait)
         started.kill()
         started.communicate()
+    place.end(place.run())
+    assert place.status().kind == "none"
+
+
+def linger(place: Place, seconds: float) -> ManagedRegistry:
+    """Return the registry for a run after which it stays up."""
+    return ManagedRegistry(place.port, place.folder / "registry", leases_folder=place.folder / "leases", linger=seconds)
+
+
+def clocks(container: str) -> int:
+    """Return how many clocks run in a registry's container."""
+    argv = ["docker", "top", container, "-eo", "pid,args"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.count(" clock ")
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    limit = time.monotonic() + seconds
+    while not (done := condition()) and time.monotonic() < limit:
+        time.sleep(0.2)
+    return done
+
+
+def test_registry_stays_up_for_the_next_run_and_stops_by_itself(place: Place) -> None:
+    with linger(place, 600).lease(quiet):
+        pass
+    container = containers.container_on(place.port)
+    assert container is not None
+    status = place.status()
+    assert (status.kind, status.holders) == ("run", ())
+    assert 0 < status.until - time.time() <= 600
+    with linger(place, 12).lease(quiet):
+        assert containers.container_on(place.port) == container, "the same registry"
+        assert place.status().until == 0
+        # The first run's clock ends without stopping the registry.
+        assert until(lambda: clocks(container.id) == 0)
+        assert ask(place.endpoint) == "registry"
+    assert until(lambda: containers.container_on(place.port) is None), "it does not stop"
+    assert place.status().kind == "none"
+    place.end(place.run())
+    assert place.status().kind == "none"
+
+
+def test_lingering_registry_is_stopped_by_down(place: Place) -> None:
+    with linger(place, 600).lease(quiet):
+        pass
+    assert place.managed().down(quiet)
+    assert place.status() == RegistryStatus(endpoint=place.endpoint, kind="none")
+    assert not place.managed().down(quiet)
+
+
+def test_lingering_registry_whose_container_restarts_is_dealt_with(place: Place) -> None:
+    """A restart of the container, or of the machine, ends the clock."""
+    with linger(place, 12).lease(quiet):
+        pass
+    container = containers.container_on(place.port)
+    assert container is not None
+    containers.restart(container.id)
+    assert clocks(container.id) == 0
     place.end(place.run())
     assert place.status().kind == "none"
 

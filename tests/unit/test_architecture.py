@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 import runpy
-from collections.abc import Iterator
-from pathlib import Path
 
-import chainbuild
+from tests.support.imports import MODULES, ROOT, imports
 
-ROOT = Path(chainbuild.__file__).parent
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors minimize step_id step_warnings toposort values",
+        "errors minimize patterns step_id step_warnings toposort values",
         "events host text",
         "limits references trust yamlspec",
         "model registry",
@@ -35,31 +32,6 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
 
 def level_of(part: str) -> int:
     return next(level for level, parts in enumerate(LEVELS) if part in parts)
-
-
-def module_name(path: Path) -> str:
-    name = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-    return name.removesuffix(".__init__")
-
-
-MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
-
-
-def imports(module: str, *, late: bool) -> Iterator[str]:
-    """Return the chainbuild modules that a module imports (`late`: also in functions), except for types only."""
-    waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "chainbuild":
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                yield full if full in MODULES else node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            waiting += node.orelse
-        elif late or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            waiting += ast.iter_child_nodes(node)
 
 
 def test_top_level_parts_have_one_level() -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from chainbuild.events import Message
-from chainbuild.model import Ask
+from chainbuild.model import Ask, Secret
 from chainbuild.values import replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    x: int
+    y: int = 0
 
 
 def test_replace_changes_only_given_fields_of_struct() -> None:
@@ -16,11 +24,25 @@ def test_replace_changes_only_given_fields_of_struct() -> None:
 
 
 def test_replace_changes_only_given_fields_of_dataclass() -> None:
-    ask = Ask(name="KEEP_DATA", value="1", option="stock")
-    assert replace(ask, value="0") == Ask(name="KEEP_DATA", value="0", option="stock")
+    assert replace(Point(x=1, y=2), y=3) == Point(x=1, y=3)
 
 
-@pytest.mark.parametrize("value", [Message(at=1.0, text="before"), Ask(name="KEEP_DATA", value="1", option="stock")])
-def test_replace_of_unknown_field_raises_type_error(value: Message | Ask) -> None:
+def test_compared_value_ignores_fields_that_do_not_count() -> None:
+    ask = Ask(name="KEEP_DATA", value="1", option="stock", origin="args:1")
+    other = replace(ask, origin="args:2")
+    assert (ask, hash(ask)) == (other, hash(other))
+    assert ask != replace(ask, value="0")
+    assert ask != ("KEEP_DATA", "1", "stock", False)
+
+
+def test_discreet_value_shows_none_of_its_fields() -> None:
+    secret = Secret(id="token", spec="id=token,env=TOKEN")
+    assert repr(secret) == "Secret(…)"
+    assert secret.__rich_repr__() == []
+    assert secret != Secret(id="token", spec="id=token,env=OTHER")
+
+
+@pytest.mark.parametrize("value", [Message(at=1.0, text="before"), Point(x=1)])
+def test_replace_of_unknown_field_raises_type_error(value: Message | Point) -> None:
     with pytest.raises(TypeError):
         replace(value, nothing=1)  # type: ignore[call-arg]

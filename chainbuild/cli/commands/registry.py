@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,7 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = None, json:
             "data": state.data or str(managed.data),
             "login": {"demanded": state.login, "file": str(login_path()), "docker": stored},
             "runs": [str(holder) for holder in state.holders],
+            "until": state.until or None,
         }
         stdout().write_json(document)
         return 0
@@ -77,6 +79,9 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = None, json:
         "other-user": f"running, but owned by the user {state.owner}",
         "blocked": "not running: the port is in use by something that is not a registry",
     }
+    if state.until:
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.until))
+        descriptions["run"] = f"running, though no run needs it, until {clock} or chainbuild registry down"
     without_login = ", without a login" if state.running and not state.login else ""
     facts = [f"port in use by {state.holder}"] if state.holder else []
     facts += [f"data in {state.data or managed.data}", f"login in {login_path()}"]

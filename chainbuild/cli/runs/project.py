@@ -13,6 +13,7 @@ from chainbuild.requests.build import BuildRequest, read_build_request
 from chainbuild.requests.options import RunArguments, RunOptions
 
 if TYPE_CHECKING:
+    from chainbuild.execution.session import Session
     from chainbuild.project.model import Project
     from chainbuild.requests.layer import LayerOptions, LayerRun
 
@@ -137,18 +138,21 @@ def _run_layers(run: LayerRun, show: Show) -> int:
 def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> int:
     from chainbuild.cli.output import messages, open_quietly
     from chainbuild.cli.runs import runner as running
-    from chainbuild.requests.layer import report_bases
 
     layer_bases = layers.layer_bases if layers else ()
     if not show.dry_run:
-        return running.run_build(
-            request,
-            mode=show.mode,
-            verbosity=show.verbosity,
-            before=lambda session: report_bases(session, layer_bases, request.graph, session.emit),
-        )
+
+        def before(session: Session) -> None:
+            if layer_bases:
+                from chainbuild.requests.layer import report_bases
+
+                report_bases(session, layer_bases, request.graph, session.emit)
+
+        return running.run_build(request, mode=show.mode, verbosity=show.verbosity, before=before)
     # Stays open around the plan's own session, so that the managed registry starts only once.
     with open_quietly(request.settings, json=show.json) if layer_bases else nullcontext() as session:
         if session:
+            from chainbuild.requests.layer import report_bases
+
             report_bases(session, layer_bases, request.graph, messages(json=show.json).emit)
         return running.run_plan(request, as_json=show.json, verbosity=show.verbosity, fail_if_build=show.fail_if_build)

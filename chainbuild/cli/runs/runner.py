@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from chainbuild.cli.output import messages
-from chainbuild.cli.runs.frame import Ended, run_in_frame
 from chainbuild.errors import ExitCode
-from chainbuild.execution.logs import LogFiles
-from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import build_run, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, open_session
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
-from chainbuild.ui import Mode, PlanRow, show_plan, stdout
+
+if TYPE_CHECKING:
+    from chainbuild.cli.runs.frame import Ended
+    from chainbuild.execution.logs import LogFiles
+    from chainbuild.execution.outcome import RunOutcome
+    from chainbuild.ui import Mode
 
 
 def run_build(
@@ -28,6 +31,7 @@ def run_build(
 
     `before` and `after` are called around the run, while the chain registry is available.
     """
+    from chainbuild.cli.runs.frame import Ended, run_in_frame
 
     def work(session: Session, files: LogFiles) -> Ended:
         before(session)
@@ -47,6 +51,8 @@ def run_build(
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:
     """Show what would be done, and return the exit code."""
+    from chainbuild.ui import PlanRow, show_plan, stdout
+
     printer = messages(json=as_json)
     with open_session(request.settings, printer.emit) as session:
         planned = plan_run(request.graph, session, request.options)

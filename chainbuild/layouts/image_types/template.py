@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +12,11 @@ from chainbuild.images.provenance import PRIVATE
 from chainbuild.layouts.image_types.dependencies import relative_path
 from chainbuild.layouts.image_types.manifest import DOCKERFILE, MANIFEST, PUBLIC
 from chainbuild.layouts.image_types.tree import Catalogue, Image
+from chainbuild.patterns import regex
 from chainbuild.references import ImageReference
 from chainbuild.text import perhaps_you_meant
 
-_SYSTEM: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SYSTEM: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class NewType(Struct, frozen=True, kw_only=True):

@@ -12,13 +12,14 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild import limits
+from chainbuild.patterns import regex
 from chainbuild.text import perhaps_you_meant
 
 Value = Callable[[str], str]
 _MOST_WRONG: Final = 50
 _MOST_NAMED: Final = 20
 _LONGEST_NAME: Final = 64
-_USE: Final = re.compile(r"%?%\((?P<name>[^()\s]+)\)(?P<kind>[A-Za-z]?)")
+_USE: Final = regex(r"%?%\((?P<name>[^()\s]+)\)(?P<kind>[A-Za-z]?)")
 
 
 class Wrong(Struct, frozen=True, kw_only=True):

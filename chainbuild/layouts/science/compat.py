@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.science.manifests import COMPAT, DOCKERFILE, MANIFEST, TEST, CompatLayer, Described
+from chainbuild.patterns import regex
 from chainbuild.text import perhaps_you_meant
 from chainbuild.toposort import find_cycle, topological_order
 from chainbuild.values import replace
@@ -22,7 +22,7 @@ from chainbuild.values import replace
 VARIABLE: Final = "SCISERVER_IMAGE"
 _DEFINITIONS: Final = frozenset({MANIFEST, DOCKERFILE, TEST})
 """Files that describe a layer and are not part of it."""
-_OPEN_END: Final = re.compile(r"\\[ \t\r]*$")
+_OPEN_END: Final = regex(r"\\[ \t\r]*$")
 
 
 def order_of(name: str, layers: Mapping[str, CompatLayer]) -> tuple[CompatLayer, ...]:

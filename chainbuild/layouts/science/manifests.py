@@ -17,11 +17,12 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.patterns import regex
 from chainbuild.references import check_repository
 from chainbuild.text import perhaps_you_meant
 
-_VERSION: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_BUILD: Final = re.compile(
+_VERSION: Final = regex(r"[0-9]+(?:\.[0-9]+)*")
+_BUILD: Final = regex(
     r"(?P<version>[0-9]+(?:\.[0-9]+)*)-(?P<count>[0-9]+)-(?P<commit>[0-9a-f]{4,64})(?P<dirty>-dirty)?"
 )
 
@@ -77,8 +78,8 @@ def version_of_build(tag: str) -> str | None:
 
 
 # A string is one token, so that comment characters in it are kept.
-_TOKEN: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|//[^\n]*|[{}\[\]]')
-_COLON: Final = re.compile(r"\s*:")
+_TOKEN: Final = regex(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*|//[^\n]*|[{}\[\]]')
+_COLON: Final = regex(r"\s*:")
 
 
 class CommentedObject(Struct, frozen=True, kw_only=True):

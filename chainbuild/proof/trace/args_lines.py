@@ -16,13 +16,14 @@ from typing import Final
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.minimize.lists import ListWord, as_list, words_in
 from chainbuild.parsing.args_files import parse_args
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
 
 NAME: Final = "ADDITIONAL_FILES"
 _LISTS: Final = (NAME, "ADDITIONAL_LIB_LOCATIONS", "PRODUCTION_PACKAGES", "TRACE_IGNORE")
 _STAGES: Final = ("minimize", "production")
-_BETWEEN: Final = re.compile(r"(?:\\.|[^\s,\\])+(?P<separator>[\s,]+)(?=[^\s,])", re.DOTALL)
-_ENDING: Final = re.compile(r"(?<!\\)[\s,]+$")
+_BETWEEN: Final = regex(r"(?:\\.|[^\s,\\])+(?P<separator>[\s,]+)(?=[^\s,])", re.DOTALL)
+_ENDING: Final = regex(r"(?<!\\)[\s,]+$")
 _BOM: Final = "\ufeff"
 
 

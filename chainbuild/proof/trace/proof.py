@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from chainbuild.builder.build_spec import BuildDriver
 from chainbuild.errors import NotProvenError
 from chainbuild.events import Emit, Verdict, labelled
-from chainbuild.layouts.test_files import ImageTest, read_image_test
-from chainbuild.minimize.lists import ListWord, as_list
+from chainbuild.layouts.test_files import ImageTest, has_passed, read_image_test
 from chainbuild.model import Step, StepKind
-from chainbuild.proof.libraries import SHOWN_FINDINGS
 from chainbuild.proof.switches import is_on, switches, value_of
 from chainbuild.records.record import Record
-from chainbuild.registry.images import RemoteImage
 from chainbuild.step_warnings import OF_TESTS, StepWarning
 from chainbuild.text import plural
 
 if TYPE_CHECKING:
+    # Every plan asks whether a recorded proof still stands; few runs prove something.
+    from chainbuild.builder.build_spec import BuildDriver
     from chainbuild.proof.trace.report import MissingPath, TracedTest, TraceReport
+    from chainbuild.registry.images import RemoteImage
 
 VERDICT: Final = "trace"
 SWITCH: Final = "PROVE_TRACE"
@@ -104,6 +103,8 @@ class TraceProof:
         return self._judge(step, report, kept)
 
     def _judge(self, step: Step, report: TraceReport, kept: Mapping[str, str]) -> TraceVerdicts:
+        from chainbuild.proof.libraries import SHOWN_FINDINGS
+
         judged = {test.name for test in report.tests if test.traced and test.passed}
         missing = tuple(lost for lost in report.missing if not judged.isdisjoint(lost.tests))
         ignored = f"{plural(len(report.ignored), 'missing path')} left out by {IGNORE}"
@@ -161,8 +162,15 @@ def trace_stands(step: Step, record: Record) -> bool:
     return not tests or record.notes.get(_TESTS_NOTE) == digest_of(tests)
 
 
+def proofs_stand(step: Step, record: Record) -> bool:
+    """Return whether a recorded image has passed its current tests and was traced by them."""
+    return has_passed(step, record) and trace_stands(step, record)
+
+
 def line_for(report: TraceReport, missing: tuple[MissingPath, ...]) -> str:
     """Return the line for an args file that adds these paths; empty if there is none."""
+    from chainbuild.minimize.lists import ListWord, as_list
+
     words = [ListWord(text=addition.pattern) for addition in report.additions_for(missing)]
     return f"ADDITIONAL_FILES={as_list(words)}" if words else ""
 

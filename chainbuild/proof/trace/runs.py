@@ -9,7 +9,6 @@ one tracer works for all platforms, and neither image is changed or needs any fi
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, shipped
 from chainbuild.layouts.test_files import TIME_LIMIT, ImageTest
 from chainbuild.minimize.scripts import interpreters_of
+from chainbuild.patterns import regex
 from chainbuild.proof.trace.report import TraceReport, read_trace_report
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
@@ -39,7 +39,7 @@ _PROGRAM: Final = "/.chainbuild-test"
 _SPARE_SECONDS: Final = 1800.0
 """The time limit for pulling images, installing strace and comparing, in seconds."""
 _FIRST_LINE: Final = 256
-_KILLED: Final = re.compile(r"exited with code (?:137|143)\b")
+_KILLED: Final = regex(r"exited with code (?:137|143)\b")
 
 
 class NotTraceableError(ChainbuildError):

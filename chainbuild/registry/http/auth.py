@@ -16,7 +16,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -26,6 +25,7 @@ from chainbuild.references import DOCKER_HUB
 from chainbuild.registry.http.answers import is_busy
 from chainbuild.registry.http.headers import Challenge, address_of, challenges, is_secret_header
 from chainbuild.registry.http.transport import Body, HttpRequest
+from chainbuild.values import Discreet
 
 # Docker stores the hub's login under this historical name.
 _HUB_KEY: Final = "https://index.docker.io/v1/"
@@ -33,13 +33,12 @@ _HELPER_SECONDS: Final = 30
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - the helpers' mark that the secret is an identity token
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
+class Credentials(Discreet, frozen=True, kw_only=True):
     """A user name and password, or an identity token (OAuth2 refresh token). Its repr shows no secret."""
 
     user: str = ""
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
+    password: str = ""
+    identity_token: str = ""
 
     @property
     def basic(self) -> str:

@@ -6,7 +6,6 @@ protocol requires it; no other exception is raised for any text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -14,15 +13,16 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Struct
 
 from chainbuild import limits
+from chainbuild.patterns import regex
 
 # A label of a host name (RFC 1123): Python's IDNA codec raises for empty and overlong ones.
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-_HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])")
+_HOST: Final = regex(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]+\])")
 _LONGEST_HOST: Final = 253
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN: Final = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, 5.6.2."""
-_VISIBLE: Final = re.compile(r"[!-~]+")
-_DIGITS: Final = re.compile(r"[0-9]{1,19}")
+_VISIBLE: Final = regex(r"[!-~]+")
+_DIGITS: Final = regex(r"[0-9]{1,19}")
 _LARGEST_PORT: Final = 65_535
 
 

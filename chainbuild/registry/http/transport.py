@@ -1,23 +1,23 @@
 """The seam between the registry client and the network: one request, one response.
 
-`PlainTransport` speaks unencrypted HTTP over the standard library: a registry at localhost is queried in every run, and
-importing urllib3 with TLS would take longer than the request. `PooledTransport` is urllib3: TLS, proxies, the system's
+`PlainTransport` speaks unencrypted HTTP by itself: a registry at localhost is queried in every run, and importing urllib3
+or http.client with TLS would take longer than the requests. `PooledTransport` is urllib3: TLS, proxies, the system's
 trust. Tests put an in-memory registry here. A transport neither retries nor follows redirects: the client decides that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from chainbuild import limits
 from chainbuild.registry.http.headers import whole_number
 from chainbuild.registry.http.watch import Watch
+from chainbuild.values import Discreet
 
 CHUNK: Final = 1 << 20
 # Unneeded bytes of a body that are read nevertheless, because that is faster than a new connection.
@@ -62,8 +62,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HttpRequest:
+class HttpRequest(Discreet, frozen=True, kw_only=True, eq=False):
     """One HTTP request. `url` is absolute; `headers` may hold credentials and are never shown.
 
     `answer_seconds` is how long the headers of the answer may take; by default as long as `pace` says. `once`: it must not
@@ -72,7 +71,7 @@ class HttpRequest:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     pace: limits.Pace = field(default_factory=lambda: limits.PACE)
     answer_seconds: float | None = None

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
+from chainbuild.patterns import regex
 
 Kind = Literal["folder", "sftp", "webdav", "oras"]
 
@@ -21,9 +22,9 @@ _SCHEMES: Final[dict[str, Kind]] = {
     "davs": "webdav",
     "oras": "oras",
 }
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
-_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HOST: Final = regex(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_USER: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
+_CONTROL: Final = regex(r"[\x00-\x1f\x7f]")
 _KNOWN: Final = "Use a folder, sftp://[USER@]HOST[:PORT]/PATH, https://HOST/PATH (WebDAV), or oras://REGISTRY/PATH."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryError, UnreachableError
+from chainbuild.patterns import regex
 from chainbuild.singularity.collection import CHECKSUM, FACTS, Sif, checksum_of
 from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places.address import Address
 from chainbuild.singularity.places.destination import Told
 
 _NO_CONNECTION: Final = 255
-_SPECIAL: Final = re.compile(r'([\\"])')
+_SPECIAL: Final = regex(r'([\\"])')
 _CONNECT_SECONDS: Final = 20
 
 

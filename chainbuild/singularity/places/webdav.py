@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from chainbuild import limits
 from chainbuild.errors import LoginNeededError, NotReadyError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.patterns import regex
 from chainbuild.registry.http.answers import is_busy
 from chainbuild.registry.http.auth import Credentials, is_this_machine
 from chainbuild.registry.http.pooled_transport import PooledTransport
@@ -23,7 +24,7 @@ from chainbuild.singularity.names import SUFFIX
 from chainbuild.singularity.places.address import Address
 from chainbuild.singularity.places.destination import Told, sent_chunks
 
-_HREF: Final = re.compile(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
+_HREF: Final = regex(r"<(?:[A-Za-z0-9_.-]+:)?href\s*>([^<]*)</", re.IGNORECASE)
 _LIST: Final = b'<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/></prop></propfind>'
 
 

@@ -175,12 +175,16 @@ def test_flag_of_run_commands_is_declared_once(repository_root: Path) -> None:
 @pytest.mark.parametrize("path", ["build", "types create", "minimize trace", "registry status"])
 def test_registry_flags_apply_to_the_whole_process(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("DATA", "COMPOSE"):
+    for name in ("DATA", "COMPOSE", "LINGER"):
         monkeypatch.setenv(f"CHAINBUILD_REGISTRY_{name}", "/earlier")
     names = [parameter.name for parameter in ALL[path].params]
     place = names.index("registry_port")
     assert names[place : place + 3] == ["registry_port", "registry_data", "registry_compose"]
-    arguments = [*COMMANDS.get(path, ((), ()))[0], "--registry-data", "data", "--registry-compose", "compose.yml"]
+    lingers = ["--registry-linger", "10m"] if path != "registry status" else []
+    assert ("registry_linger" in names) is bool(lingers), "registry status uses no registry"
+    given = ["--registry-data", "data", "--registry-compose", "compose.yml", *lingers]
+    arguments = [*COMMANDS.get(path, ((), ()))[0], *given]
     ALL[path].make_context(path, arguments)
     assert os.environ["CHAINBUILD_REGISTRY_DATA"] == str(tmp_path / "data")
     assert os.environ["CHAINBUILD_REGISTRY_COMPOSE"] == str(tmp_path / "compose.yml")
+    assert os.environ["CHAINBUILD_REGISTRY_LINGER"] == ("10m" if lingers else "/earlier")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("CHAINBUILD_REGISTRY_DATA", raising=False)
     monkeypatch.delenv("CHAINBUILD_REGISTRY_COMPOSE", raising=False)
+    monkeypatch.delenv("CHAINBUILD_REGISTRY_LINGER", raising=False)
 
 
 @pytest.fixture
@@ -59,6 +61,22 @@ def test_registry_data_of_tree_elsewhere_is_refused(tree: Path, text: str) -> No
     (tree / "chainbuild.yaml").write_text(f"options: a\nregistry-data: {text}\n", encoding="utf-8")
     with pytest.raises(WrongUseError, match=r"chainbuild.yaml:2: registry-data"):
         registry_data(tree)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, 0), ("", 0), ("0", 0), ("0s", 0), ("90s", 90), ("1h30m", 5400)])
+def test_registry_linger_of_environment_is_a_duration(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, seconds: float
+) -> None:
+    if text is not None:
+        monkeypatch.setenv("CHAINBUILD_REGISTRY_LINGER", text)
+    assert managed_registry(Settings(root=tree)).linger == seconds
+
+
+def test_registry_linger_that_is_no_duration_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINBUILD_REGISTRY_LINGER", "soon")
+    with pytest.raises(WrongUseError, match=r"--registry-linger .*'soon' is not a duration") as caught:
+        managed_registry(Settings(root=tree))
+    assert "4h30m" in caught.value.problems[0].hint
 
 
 @pytest.mark.parametrize("link", ["registry", ".chainbuild"])
@@ -143,6 +161,9 @@ def test_backends_apply_within_their_block_only(tree: Path) -> None:
 def test_driver_of_the_command_has_the_builders_of_the_settings(tree: Path) -> None:
     settings = Settings(root=tree, registry=ChainRegistry("localhost:5000"), builders={"": "far"}, no_cache=True)
     with open_session(settings, lambda _: None) as session:
-        assert isinstance(session.driver, BuildxDriver)
-        assert session.driver.builder_for(Platform.parse("amd64")) == "far"
+        late: Any = session.driver
+        assert "_driver" not in vars(late), "a run that builds nothing imports no driver"
+        driver = late._driver
+        assert isinstance(driver, BuildxDriver)
+        assert driver.builder_for(Platform.parse("amd64")) == "far"
         assert session.records.chain == settings.chain

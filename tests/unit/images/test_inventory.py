@@ -226,7 +226,7 @@ def test_invalid_provenance_label_is_empty(text: str) -> None:
 
 def test_notes_of_a_tree_come_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"rev-parse": "abc123", "status": ""}
-    monkeypatch.setattr("chainbuild.images.provenance.run_git", lambda root, words: said[words[0]])
+    monkeypatch.setattr("chainbuild.host.git.run_git", lambda root, words: said[words[0]])
     assert tree_notes(tmp_path) == {"commit": "abc123", "dirty": "no"}
     said["status"] = " M stock/10-Dockerfile-base"
     assert tree_notes(tmp_path) == {"commit": "abc123", "dirty": "yes"}

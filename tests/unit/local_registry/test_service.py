@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Event, Message
-from chainbuild.local_registry import arrival, compose, containers, ports
+from chainbuild.local_registry import arrival, compose, containers, linger, ports
 from chainbuild.local_registry import login as logins
 from chainbuild.local_registry import ports as knock
 from chainbuild.local_registry import ports as neighbours
@@ -55,6 +56,9 @@ class World:
     told: list[str] = field(default_factory=list)
     fails: str = ""
     image: bool = True
+    clocks: list[tuple[str, str]] = field(default_factory=list)
+    """The container and the seconds of each clock that was started."""
+    exec_fails: str = ""
     waits: int = 0
     on_wait: Callable[[], None] = lambda: None
 
@@ -96,6 +100,11 @@ class World:
         assert isinstance(event, Message)
         self.told.append(event.text)
 
+    def run_docker(self, argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert argv[:3] == ["docker", "exec", "--detach"]
+        self.clocks.append((argv[3], argv[-3]))
+        return subprocess.CompletedProcess(argv, bool(self.exec_fails), "", self.exec_fails)
+
     def get_image(self, emit: object) -> None:
         self.calls.append("image")
         self.image = True
@@ -122,6 +131,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(containers, "name_of", lambda container: there.container.name if there.container else "")
     monkeypatch.setattr(containers, "rename", there.rename)
     monkeypatch.setattr(containers, "remove", there.remove)
+    monkeypatch.setattr(linger, "run_docker", there.run_docker)
     monkeypatch.setattr(compose.Compose, "up", lambda self, by, owner, command, emit: there.up(by, self._data))
     monkeypatch.setattr(compose.Compose, "down", lambda self, container: there.remove(container))
     monkeypatch.setattr(compose.Compose, "clear", lambda self, owner: there.calls.append("clear"))
@@ -293,6 +303,155 @@ def test_own_registry_with_an_earlier_login_is_reported_to_restart(world: World,
         pass
     assert "registry down" in caught.value.hint
     assert fresh.down(world.emit)
+
+
+# ---- staying up for a while ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lingering(tmp_path: Path) -> ManagedRegistry:
+    """The same registry, for runs after which it stays up for ten minutes."""
+    folders = {"data_folder": tmp_path / "registry", "leases_folder": tmp_path / "leases"}
+    return ManagedRegistry(5000, **folders, docker_login=False, linger=600)
+
+
+def token(tmp_path: Path) -> Path:
+    return tmp_path / "registry" / "chainbuild" / "linger-5000"
+
+
+def test_lingering_registry_is_used_by_next_run(world: World, lingering: ManagedRegistry, tmp_path: Path) -> None:
+    with lingering.lease(world.emit):
+        assert lingering.status().until == 0
+    assert (world.calls, world.clocks) == (["up run"], [("c1", "600")])
+    status = lingering.status()
+    assert (status.kind, status.holders) == ("run", ())
+    assert 590 < status.until - time.time() <= 600
+    first = token(tmp_path).read_text()
+    with lingering.lease(world.emit):
+        assert not token(tmp_path).exists(), "the clock of the first run still counts"
+        assert lingering.status().until == 0
+    assert (world.calls, world.clocks) == (["up run"], [("c1", "600")] * 2)
+    assert token(tmp_path).read_text() != first
+
+
+def test_run_without_linger_stops_lingering_registry(
+    world: World, registry: ManagedRegistry, lingering: ManagedRegistry
+) -> None:
+    with lingering.lease(world.emit):
+        pass
+    with registry.lease(world.emit):
+        pass
+    assert world.calls == ["up run", "remove c1"]
+    assert registry.status().kind == "none"
+
+
+def test_down_stops_lingering_registry_at_once(world: World, lingering: ManagedRegistry, tmp_path: Path) -> None:
+    with lingering.lease(world.emit):
+        pass
+    assert lingering.down(world.emit)
+    assert world.calls == ["up run", "remove c1"]
+    assert not token(tmp_path).exists()
+    with Leases(5000, tmp_path / "leases").exclusive():
+        assert Leases(5000, tmp_path / "leases").marked() is None
+
+
+def test_registry_in_its_last_seconds_is_replaced(
+    world: World, lingering: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lingering.lease(world.emit):
+        pass
+    monkeypatch.setattr(linger, "LAST_SECONDS", 601)
+    with lingering.lease(world.emit):
+        assert world.calls == ["up run", "remove c1", "up run"]
+
+
+def test_registry_that_stopped_by_itself_is_started_again(world: World, lingering: ManagedRegistry) -> None:
+    with lingering.lease(world.emit):
+        pass
+    world.answer, world.challenge, world.container = "nothing", None, None
+    assert lingering.status().kind == "none"
+    with lingering.lease(world.emit):
+        assert world.calls == ["up run", "up run"]
+        assert lingering.status().until == 0
+
+
+def test_run_killed_before_its_clock_starts_is_dealt_with(
+    world: World, registry: ManagedRegistry, lingering: ManagedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark says that the registry stops by itself, but nothing stops it."""
+
+    class KilledError(BaseException):
+        pass
+
+    now = time.time()
+
+    def kill_run(*_: object, **__: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(linger, "run_docker", kill_run)
+    with pytest.raises(KilledError), lingering.lease(world.emit):
+        pass
+    assert lingering.status().until > 0
+    monkeypatch.setattr(time, "time", lambda: now + 601)
+    assert lingering.status().until == 0, "it should have stopped by now"
+    with registry.lease(world.emit):
+        assert world.calls == ["up run", "remove c1", "up run"]
+    assert world.calls[3:] == ["remove c2"]
+
+
+def test_registry_whose_clock_does_not_start_stops_at_once(
+    world: World, lingering: ManagedRegistry, tmp_path: Path
+) -> None:
+    world.exec_fails = "no such command"
+    with lingering.lease(world.emit):
+        pass
+    assert world.calls == ["up run", "remove c1"]
+    assert any("stops now: the registry cannot stay up for a while: no such command" in text for text in world.told)
+    assert not token(tmp_path).exists()
+
+
+def test_up_keeps_lingering_registry(world: World, lingering: ManagedRegistry, tmp_path: Path) -> None:
+    with lingering.lease(world.emit):
+        pass
+    lingering.up(world.emit)
+    assert not token(tmp_path).exists()
+    status = lingering.status()
+    assert (status.kind, status.until) == ("person", 0)
+
+
+def test_lingering_registry_gives_way_to_other_data(world: World, lingering: ManagedRegistry, tmp_path: Path) -> None:
+    with lingering.lease(world.emit):
+        pass
+    other = ManagedRegistry(5000, tmp_path / "other", leases_folder=tmp_path / "leases", docker_login=False)
+    with other.lease(world.emit):
+        assert world.calls == ["up run", "remove c1", "up run"]
+        assert not token(tmp_path).exists()
+
+
+def test_registry_of_own_compose_file_does_not_linger(world: World, tmp_path: Path) -> None:
+    compose_file = tmp_path / "compose.yml"
+    compose_file.touch()
+    folders = {"data_folder": tmp_path / "registry", "leases_folder": tmp_path / "leases", "compose_file": compose_file}
+    own = ManagedRegistry(5000, **folders, docker_login=False, linger=600)
+    with own.lease(world.emit):
+        pass
+    assert (world.calls, world.clocks) == (["up run", "remove c1"], [])
+    assert any("has no effect" in text for text in world.told)
+
+
+def test_sweep_stops_lingering_registry_of_another_port(
+    world: World, lingering: ManagedRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart, by which a registry frees its blobs, also ends its clock."""
+    monkeypatch.setattr(containers, "collect_blobs", lambda container: world.calls.append(f"collect {container}"))
+    monkeypatch.setattr(containers, "containers_with", lambda data: ())
+    with lingering.lease(world.emit):
+        pass
+    world.answer, world.challenge, world.container = "nothing", None, None
+    second = ManagedRegistry(5001, tmp_path / "registry", leases_folder=tmp_path / "leases", docker_login=False)
+    with second.lease(world.emit):
+        second.sweep(world.emit, lambda: None)
+        assert world.calls == ["up run", "up run", "remove c1", "collect c2"]
 
 
 # ---- the login ----------------------------------------------------------------------------------------------------------
