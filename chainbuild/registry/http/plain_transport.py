@@ -1,15 +1,14 @@
-"""Requests without TLS and without a proxy: the transport of commands that build nothing, which imports next to nothing."""
+"""Requests over http.client: the transport of commands that build nothing, which imports no more than the standard library."""
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache
+from typing import Any
 
 from chainbuild import limits
-from chainbuild.registry.http.plain_connection import HttpSyntaxError, PlainAnswer, PlainConnection
 from chainbuild.registry.http.transport import (
     CHUNK,
     SOON_READ,
@@ -20,7 +19,7 @@ from chainbuild.registry.http.transport import (
     checked_headers,
     split_url,
 )
-from chainbuild.registry.http.watch import Watch
+from chainbuild.registry.http.watch import Watch, under, watched
 
 
 class PlainTransport:
@@ -28,10 +27,12 @@ class PlainTransport:
 
     def __init__(self, connect_seconds: float | None = None) -> None:
         self._connect_seconds = connect_seconds
-        self._idle: dict[str, list[PlainConnection]] = {}
+        self._idle: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
 
     def send(self, request: HttpRequest) -> HttpResponse:
+        import http.client
+
         parts = split_url(request.url)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         headers = dict(request.headers)
@@ -39,27 +40,32 @@ class PlainTransport:
             headers["Content-Length"] = str(request.body.size)
         while True:
             watch = request.watch
-            connection: PlainConnection | None = None
+            connection: Any = None
             reused = False
             try:
                 connection, reused = self._take(parts.netloc, request.pace, fresh=request.once)
                 answer = _exchange(connection, watch, request, target, headers)
-                checked = checked_headers(answer.status, answer.headers, parts.netloc)
-            except (OSError, ValueError, TransportError) as error:
+                checked = checked_headers(answer.status, answer.getheaders(), parts.netloc)
+            except (http.client.HTTPException, OSError, ValueError, TransportError) as error:
                 if connection is not None:
                     connection.close()
-                # The server closed a connection that lay idle (no answer is a reset, too): no failure.
+                # The server closed a connection that lay idle (RemoteDisconnected is a reset, too): no failure.
                 if reused and isinstance(error, BrokenPipeError | ConnectionResetError):
                     continue
                 # What came was the rest of an earlier answer, which a broken server sent too late.
-                garbage = isinstance(error, HttpSyntaxError) or watch.overrun
+                garbage = isinstance(error, http.client.HTTPException) or watch.overrun
                 if reused and garbage and request.method in {"GET", "HEAD"}:
                     continue
                 if isinstance(error, TransportError):
                     raise
                 raise _plain_fault(error, parts.netloc, watch) from error
-            give_back = partial(self._give_back, parts.netloc, connection)
-            return _PlainResponse(answer, checked, watch, give_back, connection.close)
+            return _PlainResponse(
+                answer,
+                checked,
+                watch,
+                lambda: self._give_back(parts.netloc, connection),  # noqa: B023
+                connection.close,
+            )
 
     def close(self) -> None:
         with self._lock:
@@ -68,41 +74,49 @@ class PlainTransport:
             for connection in connections:
                 connection.close()
 
-    def _take(self, netloc: str, pace: limits.Pace, *, fresh: bool = False) -> tuple[PlainConnection, bool]:
+    def _take(self, netloc: str, pace: limits.Pace, *, fresh: bool = False) -> tuple[Any, bool]:
         """Return a connection, and whether it is an idle one (never if `fresh`)."""
         while True:
             with self._lock:
                 connection = self._idle[netloc].pop() if self._idle.get(netloc) and not fresh else None
             if connection is None:
                 seconds = pace.connect if self._connect_seconds is None else self._connect_seconds
-                return PlainConnection(netloc, seconds), False
+                return _plain_connection()(netloc, timeout=seconds), False
             if not _has_something_to_read(connection.sock):
                 return connection, True
             connection.close()
 
-    def _give_back(self, netloc: str, connection: PlainConnection) -> None:
+    def _give_back(self, netloc: str, connection: Any) -> None:
         with self._lock:
             self._idle.setdefault(netloc, []).append(connection)
 
 
-def _exchange(
-    connection: PlainConnection, watch: Watch, request: HttpRequest, target: str, headers: Mapping[str, str]
-) -> PlainAnswer:
+@lru_cache(maxsize=1)
+def _plain_connection() -> type[Any]:
+    import http.client
+
+    return watched(http.client.HTTPConnection)
+
+
+def _exchange(connection: Any, watch: Watch, request: HttpRequest, target: str, headers: Mapping[str, str]) -> Any:
+    under(watch)
+    if connection.sock is None:
+        connection.connect()
     try:
         body = request.body.chunks() if request.body else None
-        connection.send(watch, request.method, target, headers, body)
+        connection.request(request.method, target, body=body, headers=headers)
     except (BrokenPipeError, ConnectionResetError):
         # A server that rejects an upload may respond and close during the upload.
         if request.body is None:
             raise
         # If there is no answer, the first error is the one that says what happened.
         with suppress(Exception):
-            return connection.answer(watch, request.method)
+            return connection.getresponse()
         raise
-    return connection.answer(watch, request.method)
+    return connection.getresponse()
 
 
-def _has_something_to_read(sock: socket.socket | None) -> bool:
+def _has_something_to_read(sock: Any) -> bool:
     """Return whether an idle connection was closed by the server, or has bytes that belong to no request."""
     import select
 
@@ -121,7 +135,7 @@ def _has_something_to_read(sock: socket.socket | None) -> bool:
 class _PlainResponse:
     def __init__(
         self,
-        answer: PlainAnswer,
+        answer: Any,
         headers: Mapping[str, str],
         watch: Watch,
         done: Callable[[], None],
@@ -135,15 +149,18 @@ class _PlainResponse:
         self._drop = drop
         self._open = True
         watch.start_body()
-        # A response without a body (to HEAD, 201, 204).
-        if answer.ended:
+        # A response without a body (to HEAD, 201, 204) is at its end already, but http.client only sees that by a read.
+        if answer.isclosed() or answer.length == 0:
+            answer.read()
             self._finish()
 
     def chunks(self) -> Iterator[bytes]:
+        import http.client
+
         try:
             while chunk := self._read():
                 yield chunk
-        except (OSError, ValueError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
             self._leave()
             raise broken_connection(error, self._watch) from error
         if self._answer.length:
@@ -164,7 +181,15 @@ class _PlainResponse:
 
     def _read(self) -> bytes:
         self._watch.grant(CHUNK)
-        return self._answer.read(CHUNK)
+        # Not `read`, which would collect chunks until it has as many bytes: however small a server cuts its chunks.
+        chunk: bytes = self._answer.read1(CHUNK)
+        left = self._answer.chunk_left
+        if isinstance(left, int) and left < 0:
+            # http.client takes a sign for a part of a number, and then whatever comes for the chunk.
+            raise ValueError("a chunk of a negative size")
+        if not chunk and self._answer.length == 0:
+            self._answer.read()  # only this tells http.client that the answer is at its end
+        return chunk
 
     def _leave(self) -> None:
         if self._open:
@@ -175,13 +200,15 @@ class _PlainResponse:
     def _finish(self) -> None:
         if self._open:
             self._open = False
-            if self._answer.is_last or self._watch.leftover:
+            if self._answer.will_close or self._watch.leftover:
                 self._drop()
             else:
                 self._done()
 
 
 def _plain_fault(error: Exception, netloc: str, watch: Watch) -> TransportError:
+    import socket
+
     if watch.fault:
         return TransportError("timeout", f"{netloc}: {watch.fault}")
     if isinstance(error, TimeoutError):

@@ -1,7 +1,7 @@
 """The seam between the registry client and the network: one request, one response.
 
-`PlainTransport` speaks unencrypted HTTP by itself: a registry at localhost is queried in every run, and importing urllib3
-or http.client with TLS would take longer than the requests. `PooledTransport` is urllib3: TLS, proxies, the system's
+`PlainTransport` speaks unencrypted HTTP over the standard library: a registry at localhost is queried in every run, and
+importing urllib3 with TLS would take longer than the request. `PooledTransport` is urllib3: TLS, proxies, the system's
 trust. Tests put an in-memory registry here. A transport neither retries nor follows redirects: the client decides that.
 """
 

@@ -1,9 +1,8 @@
 """Limits on reading from a connection: total time, minimum rate, and amount per read.
 
-urllib3 and http.client parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read forever
+http.client and urllib3 parse status lines, headers, chunk sizes and trailers themselves. Both can be made to read forever
 or to exhaust memory there (`100 Continue` without end, a chunk size of -1 or of a gigabyte of digits). So the limits are
-below them: each answer reads from its socket through a `Watch`, whatever the parser above does with it. The same holds
-for `plain_connection`.
+below them: each answer reads from its socket through a `Watch`, whatever the parser above does with it.
 """
 
 from __future__ import annotations
@@ -156,11 +155,6 @@ class _Buffer(io.BufferedReader):
             self._watch.closing = True
             self._watch.leftover = bool(self.peek(1))
         super().close()
-
-
-def reader_of(sock: Any, watch: Watch) -> io.BufferedReader:
-    """Return a reader of what a socket receives, under a watch. When it is closed, the watch knows what is left over."""
-    return _Buffer(_WatchedReader(sock.makefile("rb", buffering=0), sock, watch), watch)
 
 
 def watched(connection_class: type[Any]) -> type[Any]:

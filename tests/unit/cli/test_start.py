@@ -121,13 +121,6 @@ def test_modules_compile_no_expression_when_imported() -> None:
     assert found == set()
 
 
-def test_requests_to_own_registry_import_neither_mail_nor_tls() -> None:
-    """http.client imports both; only what is shared with urllib3 may use it."""
-    for name in ("plain_connection", "plain_transport", "transport"):
-        found = [ast.unparse(node) for node in executed(f"chainbuild.registry.http.{name}", late=True)]
-        assert "import http.client" not in found, name
-
-
 def test_late_expression_compiles_at_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = regex("(")
     with pytest.raises(Exception, match="unterminated subpattern"):

@@ -6,6 +6,7 @@ The servers are the other ends of socket pairs: no address is bound, and what th
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 
 from chainbuild import limits
 from chainbuild.registry.http import plain_transport, pooled_transport
-from chainbuild.registry.http.plain_connection import PlainConnection
 from chainbuild.registry.http.plain_transport import PlainTransport
 from chainbuild.registry.http.pooled_transport import PooledTransport
 from chainbuild.registry.http.transport import Body, HttpRequest, Transport, TransportError
@@ -68,11 +68,11 @@ class Servers:
 def make(kind: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Transport:
     if kind == "plain":
 
-        class Plain(PlainConnection):
-            def connect(self) -> socket.socket:
-                return servers.connect()
+        class Plain(http.client.HTTPConnection):
+            def connect(self) -> None:
+                self.sock = servers.connect()
 
-        monkeypatch.setattr(plain_transport, "PlainConnection", Plain)
+        monkeypatch.setattr(plain_transport, "_plain_connection", lambda: watched(Plain))
         return PlainTransport()
 
     class Pooled(urllib3.connection.HTTPConnection):
