@@ -20,7 +20,7 @@ from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.images import DOCKER_IMAGE, NamedUse, named_uses
 from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.dockerfile.rewrite import image_words
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import ChainbuildError, WrongUseError
 from chainbuild.events import Emit
 from chainbuild.host.package_data import shipped
 from chainbuild.model import ImageInput, Secret, Step, StepKind
@@ -67,6 +67,8 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     platform: Platform
     args: tuple[tuple[str, str], ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
+    parent: str = ""
+    """In a solve of several builds: the named context that is the image of the build before it (see `links`)."""
     secrets: tuple[Secret, ...] = ()
     target: str | None = None
     image: str = ""
@@ -264,6 +266,27 @@ class BuildResult(Struct, frozen=True, kw_only=True):
 
     digest: Digest | None
     seconds: float
+
+
+class ImageStands(Struct, frozen=True, kw_only=True):
+    """In a solve of several builds, the image of one was pushed. `place` counts the builds from 0."""
+
+    place: int
+    digest: Digest
+
+
+class SolveFailed(Struct, frozen=True, kw_only=True):
+    """A solve of several builds failed. `place` is the build that is at fault; None if it was the solve itself.
+
+    `transient`: another try may succeed because the build is not the cause.
+    """
+
+    place: int | None
+    error: ChainbuildError
+    transient: bool = False
+
+
+SolveEvent = ImageStands | SolveFailed
 
 
 class BuildDriver(Protocol):

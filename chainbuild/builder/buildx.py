@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from chainbuild.builder.build_spec import BuildResult, BuildSpec
+from chainbuild.builder.build_spec import BuildResult, BuildSpec, SolveEvent
 from chainbuild.builder.builders import BuilderInfo, inspect_builder
 from chainbuild.builder.failures import NO_HISTORY, build_error, is_of_cache, is_transient
-from chainbuild.builder.progress import Progress
+from chainbuild.builder.progress import Progress, hidden_flags
+from chainbuild.builder.running import copy_of, sent_of, stop_children, time_limit
 from chainbuild.context.link import linked_context
 from chainbuild.errors import ChainbuildError
 from chainbuild.events import Emit
@@ -139,7 +136,7 @@ class BuildxDriver:
 
         started = time.monotonic()
         for tries_left in reversed(range(_TRIES)):
-            progress = Progress(spec.step, emit, hidden="".join(f" {flag}" for flag in spec.run_flags))
+            progress = Progress(spec.step, emit, hidden=hidden_flags(spec))
             try:
                 digest = self._tried(spec, progress)
                 break
@@ -160,17 +157,50 @@ class BuildxDriver:
         return BuildResult(digest=digest, seconds=time.monotonic() - started)
 
     def _tried(self, spec: BuildSpec, progress: Progress) -> Digest | None:
-        with scratch_folder() as scratch, linked_context(spec.context, _sent(spec)) as context:
+        with scratch_folder() as scratch, linked_context(spec.context, sent_of(spec)) as context:
             metadata = scratch / "metadata.json"
-            file = _written_copy(spec, scratch) if spec.source is not None else None
+            file = copy_of(spec, scratch)
             arguments = self.arguments(spec, file) | {"context_path": str(context)}
             lines = self._docker.buildx.build(
                 **arguments, progress="rawjson", stream_logs=True, metadata_file=str(metadata)
             )
-            with _time_limit(spec.seconds, str(metadata)):
+            with time_limit(spec.seconds, str(metadata)):
                 for line in lines:
                     progress.feed(line)
             return _digest(metadata) if spec.image else None
+
+    def links(self, platform: Platform) -> bool:
+        """Return whether the builder for a platform can build several steps in one solve with the same results.
+
+        A builder that rewrites file times does so in what it exports, so a step that is linked to its parent would see
+        other times than in the parent's image.
+        """
+        return not self._no_cache and not self.inspect(platform).rewrites_times
+
+    def solve(
+        self, specs: Sequence[BuildSpec], emit: Emit, begins: Callable[[int], None]
+    ) -> Generator[SolveEvent, None, None]:
+        """Build and push each image on top of the one before it, in one solve. Close the generator to stop it.
+
+        An event follows when an image was pushed, in order, and at last if the solve failed. `begins` is called, from
+        another thread, with the place of each build when it begins. Errors: as those of `build`, in the last event.
+        """
+        from chainbuild.builder.solve import solve
+
+        return solve(self, specs, emit, begins)
+
+    def bake(self, file: Path, specs: Sequence[BuildSpec], targets: list[str]) -> Iterator[str]:
+        """Run bake for the targets of a file, one for each spec, and return the lines of its progress."""
+        # From 0.20 on, bake asks whether it may read the folders that its file names.
+        lines: Iterator[str] = self._docker.buildx.bake(
+            targets,
+            builder=self.builder_for(specs[0].platform),
+            files=[file],
+            progress="rawjson",
+            stream_logs=True,
+            variables={"BUILDX_BAKE_ENTITLEMENTS_FS": "0"},
+        )
+        return lines
 
     def stop(self) -> None:
         """Ask the running builds to stop."""
@@ -185,58 +215,6 @@ class BuildxDriver:
         if name not in self._known:
             self._known[name] = inspect_builder(name)
         return self._known[name]
-
-
-def _sent(spec: BuildSpec) -> str:
-    """Return the spec's `sent`, with what is written into the copy of its Dockerfile."""
-    added = (*(pin.reference for pin in spec.pins), *spec.run_flags)
-    return " ".join((spec.sent, *added)) if spec.sent else ""
-
-
-def _written_copy(spec: BuildSpec, scratch: Path) -> Path:
-    """Return the copy of the Dockerfile that the builder gets, with its pins in it."""
-    from chainbuild.builder.build_spec import copy_for_builder
-    from chainbuild.dockerfile.rewrite import add_run_flags, pin_images
-
-    source = pin_images(spec.source or b"", {pin.place: pin.reference for pin in spec.pins})
-    source = add_run_flags(source, spec.run_lines, spec.run_flags) if spec.run_lines else source
-    folder = scratch / "dockerfile"
-    folder.mkdir()
-    return copy_for_builder(source, spec.ignore, spec.dockerfile, folder)
-
-
-def stop_children(having: str = "") -> None:
-    """Ask the builds that this process started to stop (buildx cancels a build on SIGINT).
-
-    `having`: only builds with that text in their command line.
-    """
-    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=False)
-    for child in _children(done.stdout, str(os.getpid()), having):
-        try:
-            os.kill(child, signal.SIGINT)
-        except OSError:
-            continue
-
-
-def _children(table: str, parent: str, having: str) -> Iterator[int]:
-    for line in table.splitlines():
-        fields = line.split(None, 2)
-        if len(fields) == 3 and fields[1] == parent and having in fields[2]:
-            yield int(fields[0])
-
-
-@contextmanager
-def _time_limit(seconds: float | None, having: str) -> Iterator[None]:
-    """Stop the child with that text in its command line after the timeout."""
-    timer = threading.Timer(seconds, stop_children, args=(having,)) if seconds is not None else None
-    if timer:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        if timer:
-            timer.cancel()
 
 
 def _digest(metadata: Path) -> Digest:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.events import Emit, LogLine, Message, StepProgress, labelled
 from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
@@ -120,6 +121,11 @@ class Failure(Struct, frozen=True, kw_only=True):
     """All text that is not JSON: the client's messages."""
 
 
+def hidden_flags(spec: BuildSpec) -> str:
+    """Return the flags that a copy of the Dockerfile has in addition, as they are in its instructions."""
+    return "".join(f" {flag}" for flag in spec.run_flags)
+
+
 class Progress:
     """Follows a build, emits its events, and keeps the facts for an error message."""
 
@@ -146,9 +152,10 @@ class Progress:
                 self._text.append(value)
                 self._emit(LogLine(step=self._step, vertex="", text=value, stream="stderr"))
         elif value is not None:
-            self._status(value)
+            self.status(value)
 
-    def _status(self, value: Mapping[str, Any]) -> None:
+    def status(self, value: Mapping[str, Any]) -> None:
+        """Process one value of the stream."""
         for raw in value.get("vertexes") or ():
             vertex = self._vertices.setdefault(raw["digest"], _Vertex())
             vertex.name = raw.get("name", vertex.name)

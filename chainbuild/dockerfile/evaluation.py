@@ -14,7 +14,7 @@ from chainbuild.dockerfile.grammar import declarations, heredoc_word
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, ImageWordPosition, Instruction, Scope
 from chainbuild.dockerfile.results import DEFAULT_PATH, Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
 from chainbuild.dockerfile.stages import NUMBER, FromTarget, ResolvedStage, StageGraph, image_use
-from chainbuild.dockerfile.words import froms, mount_fields
+from chainbuild.dockerfile.words import froms, may_become_remote, mount_fields
 from chainbuild.errors import Problem
 from chainbuild.patterns import regex
 
@@ -25,7 +25,6 @@ _REMOTE: Final = regex(r"(?:https?|git|ssh)://")
 _PERHAPS_REMOTE: Final = regex(r"[A-Za-z0-9+.-]+://|[^/@:]+@[^/@:]+:|github\.com/")
 _OWN_FRONTEND: Final = regex(r"(?:(?:docker\.io|index\.docker\.io)/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?")
 _BUILD_PLATFORM: Final = regex(r"BUILD(?:PLATFORM|OS|ARCH|VARIANT)")
-_ADDRESSES: Final = ("http://", "https://", "git://", "ssh://", "github.com/")
 _SSH: Final = regex(r"ssh://|[A-Za-z0-9_.-]+@[A-Za-z0-9_.-]+:", re.IGNORECASE)
 
 
@@ -72,6 +71,8 @@ class _Evaluation(Struct):
     graph: StageGraph
     args: Mapping[str, str]
     scopes: dict[int, Scope] = field(default_factory=dict)
+    environs: dict[int, dict[str, str] | None] = field(default_factory=dict)
+    """The environment in the config of each stage; None if it is unknown."""
     reads: dict[str, _Reads] = field(default_factory=dict)
     images: list[ImageUse] = field(default_factory=list)
     remotes: list[RemoteSource] = field(default_factory=list)
@@ -98,6 +99,7 @@ class _Evaluation(Struct):
         if resolved.unseen_parent:
             self.doubt(f"line {resolved.stage.line}: ONBUILD triggers of {resolved.origin.name} are unknown")
         scope = self.first_scope(resolved)
+        self.environs[resolved.stage.index] = self.first_environ(resolved, scope)
         for result in resolved.instructions:
             self.instruction(result, resolved, scope)
         self.scopes[resolved.stage.index] = scope
@@ -124,6 +126,13 @@ class _Evaluation(Struct):
             scope.set("PATH", "" if windows else DEFAULT_PATH, doubtful=windows)
         return scope
 
+    def first_environ(self, resolved: ResolvedStage, scope: Scope) -> dict[str, str] | None:
+        """Return the environment at the start of a stage, in which ARGs of the stage below do not count."""
+        if resolved.origin.kind != "stage":
+            return None if scope.open or scope.uncertain else dict(scope.env)
+        below = None if scope.open else self.environs.get(resolved.origin.index)
+        return None if below is None else dict(below)
+
     def of(self, context: str) -> _Reads:
         return self.reads.setdefault(context, _Reads())
 
@@ -131,7 +140,7 @@ class _Evaluation(Struct):
         if instruction.keyword == "ARG":
             self.arg(instruction, scope)
         elif instruction.keyword == "ENV":
-            self.env(instruction, scope)
+            self.env(instruction, resolved, scope)
         elif instruction.keyword in {"COPY", "ADD"}:
             self.copy(instruction, resolved, scope)
         elif instruction.keyword == "RUN":
@@ -194,7 +203,7 @@ class _Evaluation(Struct):
             return "", True
         return expanded.text, scope.doubtful(expanded)
 
-    def env(self, instruction: Instruction, scope: Scope) -> None:
+    def env(self, instruction: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
         """ENV: all names and values are expanded with the variables before the line."""
         if instruction.words and "=" not in instruction.words[0]:
             pairs = [(instruction.words[0], instruction.rest[len(instruction.words[0]) :].lstrip("\t\v\f\r "))]
@@ -205,11 +214,16 @@ class _Evaluation(Struct):
             (*self.expand(name, instruction.line, scope), *self.expand(text, instruction.line, scope))
             for name, text in pairs
         ]
+        environ = self.environs[resolved.stage.index]
         for name, unknown, value, doubtful in values:
             if unknown:
                 scope.doubt_all()
             else:
                 scope.set(name, value, doubtful=doubtful)
+            if unknown or doubtful or environ is None:
+                self.environs[resolved.stage.index] = environ = None
+            else:
+                environ[name] = value
 
     def copy(self, instruction: Instruction, resolved: ResolvedStage, scope: Scope) -> None:
         """COPY and ADD: collect their local sources, source images and stages, and URLs."""
@@ -234,7 +248,7 @@ class _Evaluation(Struct):
             source, doubtful = self.expand(word, instruction.line, scope)
             if doubtful:
                 reads.doubts.append(f"line {instruction.line}: the value of {word!r} is not certain")
-                if instruction.keyword == "ADD" and _may_become_remote(word):
+                if instruction.keyword == "ADD" and may_become_remote(word):
                     self.remotes.append(RemoteSource(url=word, checksum="", line=instruction.line, certain=False))
                 continue
             if instruction.keyword == "ADD" and _PERHAPS_REMOTE.match(source):
@@ -337,6 +351,7 @@ class _Evaluation(Struct):
             for name in self.graph.contexts:
                 named.setdefault(name, _Reads().result(self.doubts, foreign=self.foreign))
         target = self.graph.target
+        environ = self.environs.get(target)
         every_doubt = dict.fromkeys(
             (*self.doubts, *(doubt for sources in (main, *named.values()) for doubt in sources.doubts))
         )
@@ -351,6 +366,7 @@ class _Evaluation(Struct):
             secrets=tuple(sorted(self.secrets)),
             ssh=tuple(sorted(self.ssh)),
             onbuild=self.graph.stages[target].onbuild if 0 <= target < len(self.graph.stages) else (),
+            env=None if environ is None else tuple(f"{name}={value}" for name, value in environ.items()),
             build_platform_counts=self.build_platform_counts(),
             foreign=self.foreign,
             source_lines={
@@ -369,12 +385,6 @@ class _Evaluation(Struct):
             texts.append(resolved.stage.base)
             texts += [result.original for result in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
-
-
-def _may_become_remote(word: str) -> bool:
-    """Return whether a word with unknown variables may expand to an address, by the text before its first `$`."""
-    first = word.partition("$")[0].lower().lstrip("\"'")
-    return "@" in first or any(start.startswith(first) or first.startswith(start) for start in _ADDRESSES)
 
 
 def _is_heredoc(word: str) -> bool:

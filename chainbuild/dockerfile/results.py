@@ -94,9 +94,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     `named_sources` about the named contexts in use (including those that are images). `declared_args` maps the names
     that the global scope and the reachable stages declare to their first line, `unreachable_args` those of the other
     stages. `secrets` and `ssh` are ids. `build_platform_counts`: the build platform affects the result (a `BUILD…`
-    platform arg is used outside a FROM's `--platform`). `onbuild` are the triggers that the result will have. `foreign`:
-    the file is read by a foreign frontend. `source_lines` has the first line of each required source, by
-    (context, pattern). `doubts` are the reasons for "everything", `problems` what BuildKit would reject.
+    platform arg is used outside a FROM's `--platform`). `onbuild` are the triggers that the result will have, `env` its
+    environment, `NAME=value` (None: unknown). `foreign`: the file is read by a foreign frontend. `source_lines` has the
+    first line of each required source, by (context, pattern). `doubts` are the reasons for "everything", `problems` what
+    BuildKit would reject.
     """
 
     reachable: tuple[int, ...] = ()
@@ -109,6 +110,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
     ssh: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     build_platform_counts: bool = False
     foreign: bool = False
     source_lines: Mapping[tuple[str, str], int] = field(default_factory=dict)

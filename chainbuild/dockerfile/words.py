@@ -238,3 +238,12 @@ def _no_constant(text: str) -> NoReturn:
 
 
 _JSON: Final[Any] = json.JSONDecoder(parse_constant=_no_constant)
+
+
+_ADDRESSES: Final = ("http://", "https://", "git://", "ssh://", "github.com/")
+
+
+def may_become_remote(word: str) -> bool:
+    """Return whether a word with unknown variables may expand to an address, by the text before its first `$`."""
+    first = word.partition("$")[0].lower().lstrip("\"'")
+    return "@" in first or any(start.startswith(first) or first.startswith(start) for start in _ADDRESSES)

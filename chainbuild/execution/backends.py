@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -24,7 +24,7 @@ from chainbuild.references import ChainRegistry, Platform
 
 if TYPE_CHECKING:
     # Looking commands open sessions, too, and do not import what only builds need.
-    from chainbuild.builder.build_spec import BuildResult, BuildSpec
+    from chainbuild.builder.build_spec import BuildResult, BuildSpec, SolveEvent
     from chainbuild.builder.builders import BuilderInfo
     from chainbuild.context.remote import RemoteContent
     from chainbuild.events import Emit
@@ -41,6 +41,17 @@ class SessionDriver(Protocol):
 
     def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
         """Build, and push or export the result."""
+
+    def links(self, platform: Platform) -> bool:
+        """Return whether several steps of a platform can be built in one solve. Errors: `NotReadyError`."""
+
+    def solve(
+        self, specs: Sequence[BuildSpec], emit: Emit, begins: Callable[[int], None]
+    ) -> Generator[SolveEvent, None, None]:
+        """Build and push each image on top of the one before it, in one solve. Close the generator to stop it.
+
+        `begins` is called, from any thread, with the place of each build when it begins.
+        """
 
     def stop(self) -> None:
         """Ask the running builds to stop."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from chainbuild.builder.build_spec import BuildResult, BuildSpec
-from chainbuild.errors import BuildFailedError
+from chainbuild.errors import BuildFailedError, ChainbuildError
 from chainbuild.events import Emit, LogLine, Message, labelled
 from chainbuild.execution.backends import SessionDriver
 from chainbuild.step_id import StepId
@@ -36,16 +36,25 @@ class CrashRetry:
         try:
             return self._driver.build(spec, self._emit)
         except BuildFailedError as error:
-            if not error.emulator_crash or spec.step in self._crashes or self._stopping() or self._is_native(spec):
+            if not self.tries_again(spec, error):
+                if error.emulator_crash and spec.step in self._crashes:
+                    error.message = error.message.replace("QEMU crashed while", "QEMU crashed twice while", 1)
                 raise
-            self._crashes[spec.step] = error.emulator_crash
-            self._tell(spec.step, error.emulator_crash)
         try:
             return self._driver.build(spec, self._emit)
         except BuildFailedError as error:
             if error.emulator_crash:
                 error.message = error.message.replace("QEMU crashed while", "QEMU crashed twice while", 1)
             raise
+
+    def tries_again(self, spec: BuildSpec, error: ChainbuildError) -> bool:
+        """Return whether a failed step is to be built once more, and report that."""
+        crash = error.emulator_crash if isinstance(error, BuildFailedError) else ""
+        if not crash or spec.step in self._crashes or self._stopping() or self._is_native(spec):
+            return False
+        self._crashes[spec.step] = crash
+        self._tell(spec.step, crash)
+        return True
 
     def notes(self, step: StepId) -> Mapping[str, str]:
         """Return what the record of a step keeps about a crash."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from chainbuild import events
@@ -13,16 +13,17 @@ from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
 from chainbuild.execution.crash_retry import CrashRetry
+from chainbuild.execution.group_builder import GroupBuilder, StepWork
+from chainbuild.execution.groups import candidates
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
 from chainbuild.execution.repair import DAMAGED, ParentRepair
+from chainbuild.execution.running import Postponed, Running
 from chainbuild.execution.services import ExecutionServices
+from chainbuild.execution.step_inputs import StepInputs, digests, of_chain
 from chainbuild.images.compose_layers import FILES, join
-from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
-from chainbuild.images.resolver import EMPTY
-from chainbuild.model import CHAIN_IMAGE, Step, StepKind, dependents
-from chainbuild.planning.decisions import Decision, ImageFacts, Plan, facts_of
-from chainbuild.planning.planner import digest_note
+from chainbuild.model import Step, StepKind, dependents
+from chainbuild.planning.decisions import Decision, ImageFacts, Plan
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
@@ -53,6 +54,27 @@ class Executor:
         self._builds = CrashRetry(services.driver, services.emit, lambda: self._stopping)
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
+        self._inputs = StepInputs(services, self.outcome, self._steps)
+        self._groups = GroupBuilder(
+            services,
+            self.outcome,
+            StepWork(
+                reuse_or_decide=self._reused_or_decided,
+                execute=self._execute,
+                built=self._built,
+                decide=self._decide,
+                inputs=self._inputs,
+                spec=self._spec,
+                recorded=self._recorded,
+                started=self._started,
+                finished=self._finished,
+                failed=self._failed,
+                fits=self._fits,
+                newest=lambda step: self._planned[step].previous_record,
+                stopping=lambda: self._stopping,
+                tries_again=self._builds.tries_again,
+            ),
+        )
         self._repair = ParentRepair(
             services.registries, self.outcome, self._order, decide=self._decide, build=self._built
         )
@@ -60,46 +82,51 @@ class Executor:
     def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
         waiting = dict(self._steps)
-        running: dict[Future[StepResult], Step] = {}
+        running = Running()
         pool = ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="step")
         try:
             while waiting or running:
                 self._start_ready(pool, waiting, running)
                 if not running:
                     break
-                done, _ = wait(running, timeout=WAKE_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._ended(running.pop(future), future, waiting)
+                for step, future in running.ended(WAKE_SECONDS):
+                    self._ended(step, future, waiting)
         except KeyboardInterrupt:
             self._stopping = True
             # Let the builds end while the registry and the logs are still open.
             self._services.driver.stop()
-            wait(running, timeout=STOP_SECONDS)
+            running.wait(STOP_SECONDS)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return self.outcome
 
-    def _start_ready(
-        self, pool: ThreadPoolExecutor, waiting: dict[StepId, Step], running: dict[Future[StepResult], Step]
-    ) -> None:
+    def _start_ready(self, pool: ThreadPoolExecutor, waiting: dict[StepId, Step], running: Running) -> None:
         for step in list(waiting.values()):
-            if len(running) >= self._jobs:
+            if running.tasks >= self._jobs:
                 return
             if step.id in waiting and all(need in self.outcome.results for need in step.needs):
-                del waiting[step.id]
-                if not self._fits(step):
+                if not self._fits([step.id]):
+                    del waiting[step.id]
                     self._skip([step.id, *dependents(self._graph, [step.id])], waiting, DEADLINE)
                     continue
-                running[pool.submit(self._execute, step)] = step
+                group = candidates(step, waiting)
+                for member in group:
+                    del waiting[member.id]
+                running.start(pool, group, self._execute, self._groups.run)
 
-    def _fits(self, step: Step) -> bool:
-        """Return whether the step fits before the deadline, judged by the duration of its last build."""
+    def _fits(self, steps: Sequence[StepId]) -> bool:
+        """Return whether steps fit before the deadline, judged by the durations of their last builds.
+
+        A step that was never built fits, but only alone.
+        """
         if self._options.seconds_left is None:
             return True
+        expected = [self._planned[step].expected_seconds for step in steps]
+        if len(steps) > 1 and None in expected:
+            return False
         left = self._options.seconds_left()
-        expected = self._planned[step.id].expected_seconds
-        return left > 0 and (expected is None or expected <= left)
+        return left > 0 and sum(seconds or 0.0 for seconds in expected) <= left
 
     def _skip(self, steps: Iterable[StepId], waiting: dict[StepId, Step], reason: str) -> None:
         for missed in sorted(steps, key=self._order.__getitem__):
@@ -110,6 +137,11 @@ class Executor:
 
     def _ended(self, step: Step, future: Future[StepResult], waiting: dict[StepId, Step]) -> None:
         error = future.exception()
+        if isinstance(error, Postponed):
+            later = sorted((*waiting.values(), step), key=lambda one: self._order[one.id])
+            waiting.clear()
+            waiting.update({one.id: one for one in later})
+            return
         if error is None:
             self.outcome.results[step.id] = future.result()
             return
@@ -122,6 +154,11 @@ class Executor:
     # One step ---------------------------------------------------------------------------------------------------------
 
     def _execute(self, step: Step) -> StepResult:
+        ready = self._reused_or_decided(step)
+        return ready if isinstance(ready, StepResult) else self._built(ready)
+
+    def _reused_or_decided(self, step: Step) -> StepResult | Decision:
+        """Reuse a step if possible; otherwise return the decision to build it."""
         decision = self._decide(step)
         # Repeating a proof reads the parents' images, as a build does.
         proves = (
@@ -141,16 +178,13 @@ class Executor:
                     return self._reused(result)
             self._repair.rebuild_parents(step)
             decision = replace(self._decide(step), cached_record=None, reason=DAMAGED)
-        return self._built(decision)
+        return decision
 
     def _decide(self, step: Step) -> Decision:
         planned = self._planned[step.id]
         if planned.cached_record is not None and not any(self.outcome.results[need].built for need in step.needs):
             return planned
-        return self._services.planner.with_fresh_inputs().plan_step(step, self._facts(step))
-
-    def _facts(self, step: Step) -> dict[StepId, ImageFacts]:
-        return {need: facts_of(self.outcome.results[need].record) for need in step.needs}
+        return self._services.planner.with_fresh_inputs().plan_step(step, self._inputs.facts(step))
 
     def _reused(self, result: StepResult) -> StepResult:
         record = self._tested(result) if result.step.test or result.step.traced else result.record
@@ -184,7 +218,7 @@ class Executor:
         started = time.monotonic()
         self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._services.log_path(step.id)))
         try:
-            record = self._services.finisher.tested(step, image, result.record, self._inputs(step)[1])
+            record = self._services.finisher.tested(step, image, result.record, self._inputs.images(step)[1])
         except ChainbuildError as error:
             self._failed(step, started, error)
             raise
@@ -210,28 +244,33 @@ class Executor:
             )
 
     def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
+        if isinstance(error, BuildFailedError) and not error.log_path:
+            error.log_path = self._services.log_path(step.id)
         if self._stopping:
             self._emit(events.StepSkipped(step=step.id, reason="interrupted"))
             return
         message = error.message.removeprefix(f"{step.id}: ")
         self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=message))
 
+    def _started(self, step: Step, at: float) -> None:
+        log_path = self._services.log_path(step.id)
+        self._emit(events.StepStarted(at=at, step=step.id, activity=step.kind.value, log_path=log_path))
+
     def _built(self, decision: Decision) -> StepResult:
         step, started = decision.step, time.monotonic()
-        activity = step.kind.value
-        log_path = self._services.log_path(step.id)
-        self._emit(events.StepStarted(step=step.id, activity=activity, log_path=log_path))
+        self._started(step, time.time())
         try:
             record = self._build(step, decision.components, started)
         except ChainbuildError as error:
-            if isinstance(error, BuildFailedError):
-                error.log_path = log_path
             self._failed(step, started, error)
             raise
+        return self._finished(step, record)
+
+    def _finished(self, step: Step, record: Record) -> StepResult:
         self._emit(
             events.StepFinished(
                 step=step.id,
-                activity=activity,
+                activity=step.kind.value,
                 image=str(step.reference),
                 digest=str(record.image),
                 seconds=record.seconds,
@@ -242,25 +281,48 @@ class Executor:
         return StepResult(step=step, record=record, built=True)
 
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
-        services = self._services
+        services, facts = self._services, self._inputs.facts(step)
         if components is None:  # a pinned step whose image is damaged
-            components = services.planner.with_fresh_inputs().components(step, self._facts(step))
-        pinned, images = self._inputs(step)
-        staging = staging_reference(step)
+            components = services.planner.with_fresh_inputs().components(step, facts)
+        pinned, images = self._inputs.images(step)
+        spec = self._spec(step, pinned, images, facts)
+        files = services.planner.with_fresh_inputs().context_files(step, facts) if step.handed else ()
+        with with_handed(step, spec, files, images, services.registries, self._emit) as whole_spec:
+            image = self._run_build(step, whole_spec, images)
+        return self._recorded(step, components, spec, image, images, started)
+
+    def _spec(
+        self,
+        step: Step,
+        pinned: Mapping[str, str],
+        images: Mapping[str, RemoteImage],
+        facts: Mapping[StepId, ImageFacts],
+    ) -> BuildSpec:
+        """Make a step ready for the builder, alone or in a group. `facts` are those of its parent steps."""
+        if step.text is not None:
+            step.dockerfile.write_bytes(step.text)
         spec = build_spec_for(
             step,
             pinned,
-            image=str(staging),
-            sent=services.planner.with_fresh_inputs().sent(step, self._facts(step)),
-            extra=stage_args(step, *_of_chain(step, images)),
+            image=str(staging_reference(step)),
+            sent=self._services.planner.with_fresh_inputs().sent(step, facts),
+            extra=stage_args(step, *of_chain(step, images)),
         )
-        spec = services.acceleration.applied(step, spec)
-        files = services.planner.with_fresh_inputs().context_files(step, self._facts(step)) if step.handed else ()
-        with with_handed(step, spec, files, images, services.registries, self._emit) as whole_spec:
-            image = self._run_build(step, whole_spec, images)
-        provenance = (
-            self._provenance(step, components.key) if step.kind is StepKind.PRODUCE or step.post_build_labels else ()
-        )
+        return self._services.acceleration.applied(step, spec)
+
+    def _recorded(
+        self,
+        step: Step,
+        components: Components,
+        spec: BuildSpec,
+        image: RemoteImage,
+        images: Mapping[str, RemoteImage],
+        started: float,
+    ) -> Record:
+        """Finish, record and tag the image that the builder made. `images` are those that it was built from."""
+        services = self._services
+        labelled = step.kind is StepKind.PRODUCE or step.post_build_labels
+        provenance = self._inputs.provenance(step, components.key) if labelled else ()
         finished_image = services.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
@@ -279,7 +341,7 @@ class Executor:
             unpacked=finished_image.unpacked,
             verdicts={**finished_image.verdicts, **services.acceleration.verdicts(step)},
             warnings=WarningList.of(finished_image.warnings),
-            notes={**services.notes(), **_digests(step, images), "dockerfile": spec.shown, **notes},
+            notes={**services.notes(), **digests(step, images), "dockerfile": spec.shown, **notes},
             parents={
                 parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images
@@ -300,7 +362,7 @@ class Executor:
     def _input_change(self, step: Step, components: Components) -> str:
         """Return how the inputs changed during the build, so that the key does not match the image; empty if not."""
         try:
-            now = self._services.planner.with_fresh_inputs().components(step, self._facts(step))
+            now = self._services.planner.with_fresh_inputs().components(step, self._inputs.facts(step))
         except WrongUseError:
             return "changed while it was built"
         if now.unknown_remotes:
@@ -314,60 +376,7 @@ class Executor:
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
             dockerfile = parse(step.text, spec.shown)
             return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
-        if step.text is not None:
-            step.dockerfile.write_bytes(step.text)
         built = self._builds.build(spec)
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._services.registries, staging.with_digest(built.digest), step.platform)
-
-    def _provenance(self, step: Step, key: str) -> Provenance:
-        """Return the step and everything below it, lowest first, including the provenance of a base built by chainbuild."""
-        below = set(step.needs)
-        for other in reversed(self._steps.values()):
-            if other.id in below:
-                below.update(other.needs)
-        bases = [
-            entry
-            for other in (*(self._steps[need] for need in below), step)
-            for image in other.images
-            if image.name == CHAIN_IMAGE and image.external is not None
-            for entry in read_provenance(self._services.found[str(image.source), image.platform.oci].image.config)
-        ]
-        entries = [
-            ProvenanceStep(step=need, key=self.outcome.results[need].record.key)
-            for need in self._steps
-            if need in below
-        ]
-        return tuple(dict.fromkeys((*bases, *entries, ProvenanceStep(step=step.id, key=key))))
-
-    def _inputs(self, step: Step) -> tuple[dict[str, str], dict[str, RemoteImage]]:
-        """Return the pinned reference for each image input, and the resolved images."""
-        pinned: dict[str, str] = {}
-        images: dict[str, RemoteImage] = {}
-        for image in step.images:
-            if image.from_step is not None:
-                need = self.outcome.results[image.from_step]
-                images[image.name] = resolve(self._services.registries, need.reference, need.step.platform)
-                pinned[image.name] = images[image.name].reference.pinned
-            else:
-                resolved = self._services.found[str(image.source), image.platform.oci]
-                images[image.name], pinned[image.name] = resolved.image, resolved.pinned
-        return pinned, images
-
-
-def _of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:
-    """Return the environment and the USER of the chain's image, for the minimize stage."""
-    chain = images.get(CHAIN_IMAGE)
-    return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
-
-
-def _digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
-    """Return the digests of the external images; for an image on the builder's platform, that of its index."""
-    return {
-        digest_note(image.name): EMPTY
-        if external.is_scratch
-        else str((image.on_builder and images[image.name].index_digest) or images[image.name].digest)
-        for image in step.images
-        if (external := image.external) is not None
-    }

@@ -15,6 +15,7 @@ from chainbuild.references import Digest, ImageReference
 
 if TYPE_CHECKING:
     from chainbuild.context.files import ContextFile
+    from chainbuild.dockerfile import Facts
     from chainbuild.planning.missing_sources import Checked
 
 
@@ -70,6 +71,9 @@ class Inputs(Protocol):
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
         """Return the key's components. `images` maps each image input's name to its facts."""
+
+    def facts(self, step: Step, images: Mapping[str, ImageFacts]) -> Facts:
+        """Return what the step's Dockerfile reads and what it adds to an image's config."""
 
     def sent(self, step: Step, images: Mapping[str, ImageFacts]) -> str:
         """Return a digest of what is sent to the builder, as it is in the file system now."""

@@ -92,6 +92,10 @@ class InputReader:
             facts=program,
         )
 
+    def facts(self, step: Step, images: Mapping[str, ImageFacts]) -> Facts:
+        """Return what the step's Dockerfile reads and what it adds to an image's config."""
+        return self._facts(step, step.dockerfile.read_bytes() if step.text is None else step.text, images)
+
     def _facts(self, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
         args = {arg.name: arg.value for arg in step.args}
         parents: dict[tuple[str, str], ParentConfig] = {}

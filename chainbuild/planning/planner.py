@@ -22,6 +22,7 @@ from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.context.files import ContextFile
+    from chainbuild.dockerfile import Facts
     from chainbuild.planning.missing_sources import Checked
 
 NEVER_BUILT = "never built"
@@ -80,6 +81,10 @@ class Planner:
         """Return a digest of what is sent to the step's builder (see `context.link`)."""
         return self._inputs.sent(step, self.images(step, steps))
 
+    def dockerfile_facts(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Facts:
+        """Return what the step's Dockerfile reads. `steps` has the facts of its parent steps."""
+        return self._inputs.facts(step, self.images(step, steps))
+
     def context_files(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> tuple[ContextFile, ...]:
         """Return the entries of its context that a step can read. `steps` has the facts of its parent steps."""
         return self._inputs.context_files(step, self.images(step, steps))
@@ -130,6 +135,19 @@ class Planner:
             return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=last)
         reason = refusal or self._explained(step, newest, components, images)
         return Decision(step=step, cached_record=None, reason=reason, components=components, previous_record=last)
+
+    def may_reuse(self, step: Step, last: Record | None, components: Components) -> bool:
+        """Return whether a step can be reused if its parent step's image gets the content that it had before.
+
+        `last` is the step's newest record; `components` have any identity for the parent.
+        """
+        if step.id in self._pinned_steps:
+            return True
+        if last is None or self._renewed(last):
+            return False
+        alike = with_parent_of(step, components, last)
+        tolerance = self._lenient.get(step.id)
+        return alike == last.components or bool(tolerance and _alike(step, last.components, alike, tolerance))
 
     def _by_key(self, step: Step, components: Components) -> tuple[Decision | None, str]:
         """Return the decision if there is a valid record of this key, else the reason why the record is invalid."""
@@ -254,6 +272,28 @@ def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTol
         )
 
     return counted(before) == counted(now)
+
+
+def may_repeat(step: Step, last: Record | None, components: Components, *, same_parent: bool) -> bool:
+    """Return whether a build will probably give the content that a step had before: only comments changed, if anything.
+
+    `same_parent`: the parent step's image will have the content that it had for the step's newest record `last`.
+    """
+    if last is None:
+        return False
+    now = with_parent_of(step, components, last) if same_parent else components
+    return _without_comments(now) == _without_comments(last.components)
+
+
+def with_parent_of(step: Step, components: Components, record: Record) -> Components:
+    """Return a step's components with the identity of the parent that a record of the step was built from."""
+    parent = record.components.images.get(step.parent, "")
+    return replace(components, images={**components.images, step.parent: parent})
+
+
+def _without_comments(components: Components) -> Components:
+    lines = (line.strip() for line in components.dockerfile.splitlines())
+    return replace(components, dockerfile="\n".join(line for line in lines if line and not line.startswith("#")))
 
 
 def pinned_before(graph: Graph, number: int) -> dict[StepId, str]:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainbuild.builder.build_spec import BuildResult, BuildSpec
+from chainbuild.builder.build_spec import BuildResult, BuildSpec, ImageStands, SolveEvent, SolveFailed
 from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import BuildxDriver
-from chainbuild.errors import BuildFailedError
-from chainbuild.events import Emit
+from chainbuild.errors import BuildFailedError, ChainbuildError
+from chainbuild.events import Emit, LogLine
 from chainbuild.images.resolver import EMPTY, empty_image
 from chainbuild.records.labels import identity_of
-from chainbuild.references import ImageReference, Platform
+from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
+from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
 
 GOOD_PROOF = {"findings": [], "elf": {"checked": 3}, "bytes": 1000, "seconds": 0.1}
@@ -70,6 +71,18 @@ class FakeDriver:
     """The report of traced tests; by default all passed and nothing is missing."""
     changes: dict[StepId, dict[str, Any]] = field(default_factory=dict)
     """Additional config of the images of steps, by step id."""
+    can_link: bool = True
+    """True if the builder can build several steps in one solve."""
+    solves: list[list[StepId]] = field(default_factory=list)
+    """The steps of each solve of several."""
+    blames: Callable[[StepId, int], int | None] = lambda _step, place: place
+    """Returns the place of the build that a failed solve blames, from the failed step and its place."""
+    transient: set[StepId] = field(default_factory=set)
+    """The steps whose failure in a solve is not their own."""
+    after_push: Callable[[BuildSpec], None] = lambda _: None
+    """Called when the image of a solve was pushed, before the run knows of it."""
+    pushes: dict[StepId, Digest] = field(default_factory=dict)
+    """The images that a solve pushes instead of those that belong there, by step."""
     stopped: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the builds are asked to stop."""
@@ -99,6 +112,7 @@ class FakeDriver:
         """Forget what was built, and fail no more."""
         self.orders.clear()
         self.fails.clear()
+        self.solves.clear()
         self.fails_tests.clear()
         self.texts.clear()
 
@@ -127,6 +141,36 @@ class FakeDriver:
                 (spec.export / "sbom.spdx.json").write_bytes(self.bill)
             return BuildResult(digest=None, seconds=0.1)
         return BuildResult(digest=self._push(spec).digest, seconds=1.0)
+
+    def links(self, platform: Platform) -> bool:
+        return self.can_link
+
+    def solve(
+        self, specs: Sequence[BuildSpec], emit: Emit, begins: Callable[[int], None]
+    ) -> Generator[SolveEvent, None, None]:
+        """Build one after the other, each when the image of the one before it was finished."""
+        with self.lock:
+            self.solves.append([spec.step for spec in specs])
+        below = ""
+        for place, spec in enumerate(specs):
+            if place == 0:
+                begins(place)
+            assert bool(spec.parent) == bool(place)
+            args = tuple((name, below if value == spec.parent and below else value) for name, value in spec.args)
+            try:
+                result = self.build(replace(spec, args=args), emit)
+            except ChainbuildError as error:
+                yield SolveFailed(
+                    place=self.blames(spec.step, place), error=error, transient=spec.step in self.transient
+                )
+                return
+            assert result.digest is not None
+            below = ImageReference.parse(spec.image).with_digest(result.digest).pinned
+            if place + 1 < len(specs):
+                begins(place + 1)
+                emit(LogLine(step=specs[place + 1].step, vertex="", text="early"))
+            self.after_push(spec)
+            yield ImageStands(place=place, digest=self.pushes.get(spec.step, result.digest))
 
     def stop(self) -> None:
         self.stopped += 1

@@ -11,9 +11,10 @@ import pytest
 
 from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildSpec, Pin, build_spec_for, shown_path, stage_args
 from chainbuild.builder.builders import BuilderInfo
-from chainbuild.builder.buildx import EPOCH, BuildxDriver, _children
+from chainbuild.builder.buildx import EPOCH, BuildxDriver
 from chainbuild.builder.failures import is_transient
 from chainbuild.builder.progress import Failure
+from chainbuild.builder.running import children_in
 from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.events import Event
@@ -424,5 +425,5 @@ def test_cancelled_build_is_reported(code: int) -> None:
 
 def test_children_are_found_in_a_process_table() -> None:
     table = "  1 0 init\n 20 7 docker buildx build /a\n 21 8 docker buildx\n\n 22 7 docker buildx build /b\nnonsense\n"
-    assert list(_children(table, "7", "")) == [20, 22]
-    assert list(_children(table, "7", "/b")) == [22]
+    assert list(children_in(table, "7", "")) == [20, 22]
+    assert list(children_in(table, "7", "/b")) == [22]

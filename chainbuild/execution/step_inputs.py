@@ -1,0 +1,81 @@
+"""The inputs of a step during a run: its images, the facts of its parents, and what it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chainbuild.execution.outcome import RunOutcome
+from chainbuild.execution.services import ExecutionServices
+from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
+from chainbuild.images.resolver import EMPTY
+from chainbuild.model import CHAIN_IMAGE, Step, StepKind
+from chainbuild.planning.decisions import ImageFacts, facts_of
+from chainbuild.planning.planner import digest_note
+from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.step_id import StepId
+
+
+class StepInputs:
+    """Returns the inputs of steps whose parents have ended."""
+
+    def __init__(self, services: ExecutionServices, outcome: RunOutcome, steps: Mapping[StepId, Step]) -> None:
+        self._services = services
+        self._outcome = outcome
+        self._steps = steps
+
+    def facts(self, step: Step) -> dict[StepId, ImageFacts]:
+        """Return the facts of the parent steps' images."""
+        return {need: facts_of(self._outcome.results[need].record) for need in step.needs}
+
+    def provenance(self, step: Step, key: str) -> Provenance:
+        """Return the step and everything below it, lowest first, including the provenance of a base built by chainbuild."""
+        below = set(step.needs)
+        for other in reversed(tuple(self._steps.values())):
+            if other.id in below:
+                below.update(other.needs)
+        bases = [
+            entry
+            for other in (*(self._steps[need] for need in below), step)
+            for image in other.images
+            if image.name == CHAIN_IMAGE and image.external is not None
+            for entry in read_provenance(self._services.found[str(image.source), image.platform.oci].image.config)
+        ]
+        entries = [
+            ProvenanceStep(step=need, key=self._outcome.results[need].record.key)
+            for need in self._steps
+            if need in below
+        ]
+        return tuple(dict.fromkeys((*bases, *entries, ProvenanceStep(step=step.id, key=key))))
+
+    def images(self, step: Step, *, without: str = "") -> tuple[dict[str, str], dict[str, RemoteImage]]:
+        """Return the pinned reference for each image input, and the resolved images; `without` is left out."""
+        pinned: dict[str, str] = {}
+        images: dict[str, RemoteImage] = {}
+        for image in step.images:
+            if image.name == without:
+                continue
+            if image.from_step is not None:
+                need = self._outcome.results[image.from_step]
+                images[image.name] = resolve(self._services.registries, need.reference, need.step.platform)
+                pinned[image.name] = images[image.name].reference.pinned
+            else:
+                resolved = self._services.found[str(image.source), image.platform.oci]
+                images[image.name], pinned[image.name] = resolved.image, resolved.pinned
+        return pinned, images
+
+
+def of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:
+    """Return the environment and the USER of the chain's image, for the minimize stage."""
+    chain = images.get(CHAIN_IMAGE)
+    return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
+
+
+def digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
+    """Return the digests of the external images; for an image on the builder's platform, that of its index."""
+    return {
+        digest_note(image.name): EMPTY
+        if external.is_scratch
+        else str((image.on_builder and images[image.name].index_digest) or images[image.name].digest)
+        for image in step.images
+        if (external := image.external) is not None
+    }
