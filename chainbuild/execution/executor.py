@@ -153,9 +153,9 @@ class Executor:
 
     # One step ---------------------------------------------------------------------------------------------------------
 
-    def _execute(self, step: Step) -> StepResult:
+    def _execute(self, step: Step, began: float | None = None) -> StepResult:
         ready = self._reused_or_decided(step)
-        return ready if isinstance(ready, StepResult) else self._built(ready)
+        return ready if isinstance(ready, StepResult) else self._built(ready, began)
 
     def _reused_or_decided(self, step: Step) -> StepResult | Decision:
         """Reuse a step if possible; otherwise return the decision to build it."""
@@ -256,9 +256,11 @@ class Executor:
         log_path = self._services.log_path(step.id)
         self._emit(events.StepStarted(at=at, step=step.id, activity=step.kind.value, log_path=log_path))
 
-    def _built(self, decision: Decision) -> StepResult:
-        step, started = decision.step, time.monotonic()
-        self._started(step, time.time())
+    def _built(self, decision: Decision, began: float | None = None) -> StepResult:
+        """Build a step. `began`: the monotonic time at which it was reported as started, if it was."""
+        step, started = decision.step, time.monotonic() if began is None else began
+        if began is None:
+            self._started(step, time.time())
         try:
             record = self._build(step, decision.components, started)
         except ChainbuildError as error:

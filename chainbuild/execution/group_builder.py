@@ -39,7 +39,8 @@ class StepWork(Struct, frozen=True, kw_only=True):
     """What the executor does with a single step, for the steps of a group."""
 
     reuse_or_decide: Callable[[Step], StepResult | Decision]
-    execute: Callable[[Step], StepResult]
+    execute: Callable[[Step, float | None], StepResult]
+    """Executes a step alone. The monotonic time at which it was reported as started is given, if it was."""
     built: Callable[[Decision], StepResult]
     decide: Callable[[Step], Decision]
     inputs: StepInputs
@@ -119,13 +120,13 @@ class GroupBuilder:
         if failure.place is None or failure.transient:
             if self._work.stopping():
                 solve.fail(failure.error)
-            run.settle(self._work.execute(members[run.ended].step))
+            run.settle(solve.alone())
             if not failure.transient:
                 self._give_up(failure.error.message)
             return
         # What stands below the failed step is in the builder's cache, even if it was not pushed yet.
         while run.ended < failure.place:
-            run.settle(self._work.execute(members[run.ended].step))
+            run.settle(solve.alone())
             if not solve.goes_on():
                 return
         solve.fail(failure.error)
@@ -225,6 +226,11 @@ class _Solve:
             return False
         self._show(self._run.ended)
         return True
+
+    def alone(self) -> StepResult:
+        """Execute the next step alone, after the solve has failed."""
+        place = self._run.ended
+        return self._work.execute(self._members[place].step, self._began(place)[0] if place <= self._shown else None)
 
     def fail(self, error: ChainbuildError) -> None:
         """Report the failure of the next step. Errors: always this one."""

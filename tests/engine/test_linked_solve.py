@@ -28,10 +28,10 @@ def dockerfile(number: int, *more: str) -> str:
     folder = "/usr/local/share/steps"
     return (
         "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG SALT=none\n"
-        f"COPY context/{number} /srv/{number}\n"
         + "".join(f"{line}\n" for line in more)
-        + f"RUN mkdir -p {folder} && echo {number} > {folder}/{number} && echo salt $SALT"
-        f" && touch -h -d @0 {folder}/* {folder} /usr/local/share /usr/local /srv\n"
+        + f"RUN --mount=type=bind,source=context/{number},target=/mnt mkdir -p {folder}"
+        f" && cp /mnt/content {folder}/{number} && cp /mnt/content /srv/{number} && echo salt $SALT"
+        f" && touch -h -d @0 {folder}/* /srv/* {folder} /usr/local/share /usr/local /srv\n"
         f"ENV STEP={number}\n"
     )
 
@@ -39,7 +39,7 @@ def dockerfile(number: int, *more: str) -> str:
 def tree(**changed: str) -> dict[str, str]:
     """Return ten steps; `changed` has other Dockerfiles, by `s` and the step's number."""
     files = {f"chain/{number}-Dockerfile-s{number}": dockerfile(number) for number in NUMBERS}
-    files |= {f"context/{number}": f"content {number}\n" for number in NUMBERS}
+    files |= {f"context/{number}/content": f"content {number}\n" for number in NUMBERS}
     return files | {f"chain/{name[1:]}-Dockerfile-{name}": text for name, text in changed.items()}
 
 
@@ -132,7 +132,7 @@ def test_cut_off_within_a_solve_reuses_the_rest(lay: Lay) -> None:
     _write(place, tree(**{f"s{number}": dockerfile(number, "RUN true") for number in NUMBERS[3:]}))
     assert build(place).built == NAMES[3:]
     # The newest records are those of other Dockerfiles, and the third step has its old content.
-    third = dockerfile(30).replace("RUN mkdir", "RUN true && mkdir")
+    third = dockerfile(30).replace("mkdir -p", "true && mkdir -p")
     _write(place, tree(s30=third))
     done = build(place)
     assert done.built == ["30-s30"]
@@ -156,11 +156,12 @@ def test_failure_in_a_solve_is_the_steps_own(lay: Lay, flags: tuple[str, ...]) -
     fails = dockerfile(50, "RUN echo the reason is this && exit 7")
     place = lay(files=tree(s40=dockerfile(40, big), s50=fails))
     done = build(place, *flags, code=1)
-    assert done.built == NAMES[:4]
+    assert done.steps("step_finished") == NAMES[:4]
+    assert done.built == NAMES[:5]
     assert [event["step"] for event in done.events("step_failed")] == [f"{OWN}/chain/50-s50"]
     assert [event["step"].rpartition("/")[2] for event in done.events("step_skipped")] == NAMES[5:]
     assert "exited with code 7" in done.error["message"]
-    assert "chain/50-Dockerfile-s50:5" in str(done.error)
+    assert "chain/50-Dockerfile-s50:4" in str(done.error)
     log = next((place.root / ".chainbuild" / "logs" / "latest").glob("*50-s50.log")).read_text(encoding="utf-8")
     assert "the reason is this" in log
     assert place.tags() == [f"v1-chain-{name}-{OWN}" for name in NAMES[:4]]
@@ -186,7 +187,7 @@ def test_secrets_and_literal_args_reach_a_linked_step(lay: Lay) -> None:
 
 def test_two_platforms_have_a_solve_each(lay: Lay) -> None:
     start = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
-    copies = {f"s{number}": f"{start}ARG SALT\nCOPY context/{number} /srv/{number}\n" for number in NUMBERS}
+    copies = {f"s{number}": f"{start}ARG SALT\nCOPY context/{number}/content /srv/{number}\n" for number in NUMBERS}
     place = lay(files=tree(**copies))
     done = place.run(*words(place, platform=f"{OWN},{OTHER}"))
     assert done.code == 0, done.told()

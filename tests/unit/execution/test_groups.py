@@ -275,6 +275,7 @@ def test_failure_of_a_later_step_builds_those_before_it(world: World) -> None:
     world.driver.during = lambda spec: world.driver.fails.clear() if spec.step == TWO and spec.parent == "" else None
     outcome = run(world)
     assert list(outcome.results) == [ONE, TWO, THREE]
+    assert [event.step for event in world.emitted(StepStarted)] == [ONE, TWO, THREE, FOUR]
     assert outcome.failures == {FOUR: early}
     assert list(outcome.skipped) == [FIVE]
 
