@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -213,8 +215,15 @@ class BuildxDriver:
         """
         name = self.builder_for(platform)
         if name not in self._known:
+            # A build usually follows, and the import takes as long as the answer.
+            threading.Thread(target=_import_client, daemon=True).start()
             self._known[name] = inspect_builder(name)
         return self._known[name]
+
+
+def _import_client() -> None:
+    with suppress(ImportError):
+        import python_on_whales  # noqa: F401
 
 
 def _digest(metadata: Path) -> Digest:
