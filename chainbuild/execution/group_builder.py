@@ -203,7 +203,8 @@ class _Solve:
         with closing(self._services.driver.solve(specs, self._emit, self._begins)) as solve:
             for event in solve:
                 if isinstance(event, SolveFailed):
-                    return event
+                    # Nothing is missing if the solve fails after the last image.
+                    return event if self._run.ended < len(self._members) else None
                 pushed[event.place] = event.digest
                 while self._run.ended in pushed:
                     place = self._run.ended

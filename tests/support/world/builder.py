@@ -83,6 +83,8 @@ class FakeDriver:
     """Called when the image of a solve was pushed, before the run knows of it."""
     pushes: dict[StepId, Digest] = field(default_factory=dict)
     """The images that a solve pushes instead of those that belong there, by step."""
+    ends_with: ChainbuildError | None = None
+    """The failure of every solve after its last image."""
     stopped: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the builds are asked to stop."""
@@ -171,6 +173,8 @@ class FakeDriver:
                 emit(LogLine(step=specs[place + 1].step, vertex="", text="early"))
             self.after_push(spec)
             yield ImageStands(place=place, digest=self.pushes.get(spec.step, result.digest))
+        if self.ends_with is not None:
+            yield SolveFailed(place=None, error=self.ends_with, transient=True)
 
     def stop(self) -> None:
         self.stopped += 1

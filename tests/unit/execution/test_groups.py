@@ -300,6 +300,14 @@ def test_transient_failure_tries_again_and_links_the_rest(world: World) -> None:
     assert not world.warnings
 
 
+def test_failure_after_the_last_image_changes_nothing(world: World) -> None:
+    world.driver.ends_with = ChainbuildError("not found")
+    outcome = run(world)
+    assert outcome.succeeded
+    assert world.driver.built == STEPS
+    assert world.messages == []
+
+
 # Events and deadlines --------------------------------------------------------------------------------------------------
 
 
