@@ -215,10 +215,13 @@ class BuildxDriver:
         """
         name = self.builder_for(platform)
         if name not in self._known:
-            # A build usually follows, and the import takes as long as the answer.
-            threading.Thread(target=_import_client, daemon=True).start()
             self._known[name] = inspect_builder(name)
         return self._known[name]
+
+
+def load_client() -> None:
+    """Begin to import the client in the background: that takes about as long as the checks before a build."""
+    threading.Thread(target=_import_client, name="import", daemon=True).start()
 
 
 def _import_client() -> None:

@@ -109,8 +109,10 @@ class _LateBuildx:
 
 
 def _check_builders(driver: SessionDriver, platforms: Iterable[Platform]) -> None:
+    from chainbuild.builder.buildx import load_client
     from chainbuild.builder.preflight import check_builders
 
+    load_client()
     check_builders(driver, platforms)
 
 
