@@ -117,7 +117,7 @@ class GroupBuilder:
             self._give_up(solve.trouble)
         if failure is None:
             return
-        if failure.place is None or failure.transient:
+        if failure.place is None or failure.place < run.ended or failure.transient:
             if self._work.stopping():
                 solve.fail(failure.error)
             run.settle(solve.alone())

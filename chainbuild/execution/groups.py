@@ -89,7 +89,10 @@ def chosen(
     if first.components is None:
         return ()
     members = [Member(step=steps[0], components=first.components, parents=facts)]
-    known = planner.dockerfile_facts(steps[0], facts)
+    try:
+        known = planner.dockerfile_facts(steps[0], facts)
+    except OSError:
+        return ()  # reported when the step is built
     last = newest(steps[0].id)
     repeats = may_repeat(steps[0], last, first.components, same_parent=False)
     for step in steps[1:]:
