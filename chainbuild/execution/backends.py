@@ -96,6 +96,14 @@ class _LateBuildx:
     def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
         return self._driver.build(spec, emit)
 
+    def links(self, platform: Platform) -> bool:
+        return self._driver.links(platform)
+
+    def solve(
+        self, specs: Sequence[BuildSpec], emit: Emit, begins: Callable[[int], None]
+    ) -> Generator[SolveEvent, None, None]:
+        return self._driver.solve(specs, emit, begins)
+
     def stop(self) -> None:
         # Without the driver, no build has been started.
         if "_driver" in self.__dict__:

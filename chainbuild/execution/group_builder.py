@@ -53,6 +53,8 @@ class StepWork(Struct, frozen=True, kw_only=True):
     fits: Callable[[Sequence[StepId]], bool]
     newest: Callable[[StepId], Record | None]
     stopping: Callable[[], bool]
+    tries_again: Callable[[BuildSpec, ChainbuildError], bool]
+    """Returns whether a step that failed in a solve is to be built once more."""
 
 
 class GroupBuilder:
@@ -129,6 +131,9 @@ class GroupBuilder:
             run.settle(solve.alone())
             if not solve.goes_on():
                 return
+        if self._work.tries_again(specs[failure.place], failure.error):
+            run.settle(solve.alone())
+            return
         solve.fail(failure.error)
 
     def _give_up(self, reason: str) -> None:
