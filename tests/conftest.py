@@ -25,8 +25,8 @@ ENGINE_FIXTURES = {"engine", "registry_host"}
 STOCKED = {"test_atom_option", "test_extras", "test_graphics"}
 """The files of tests that stand on the option `stock`, which is built once for all of them."""
 BASE = "debian:bookworm-slim"
-LOCAL_BASE, SUITE = "chainbuild-test/debian:bookworm-slim", "bookworm"
-"""What the local store calls the base that the tests make themselves."""
+NEWER_BASE = "debian:trixie-slim"
+"""A base whose compilers have native tools."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -184,7 +184,18 @@ def registry_host(registry_image: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def base_images(registry_host: str) -> str:
-    """`HOST/debian:bookworm-slim` in the registry of the tests, for amd64 and aarch64.
+    """`HOST/debian:bookworm-slim` in the registry of the tests, for amd64 and aarch64."""
+    return _base_images(BASE, registry_host)
+
+
+@pytest.fixture(scope="session")
+def newer_base_images(registry_host: str) -> str:
+    """`HOST/debian:trixie-slim`, as `base_images`."""
+    return _base_images(NEWER_BASE, registry_host)
+
+
+def _base_images(base: str, registry_host: str) -> str:
+    """Put a base into the registry of the tests, for amd64 and aarch64, and return its name there.
 
     A pulled image of the local store is handed over; what a registry has is copied; else both are made from packages,
     side by side, and stay in the local store under a name of the tests, so that only a machine's first session waits
@@ -199,12 +210,13 @@ def base_images(registry_host: str) -> str:
     from chainbuild.registry.pool import Registries
     from tests.support.keys import record_store
 
-    name = ImageReference.parse(BASE)
-    place = ImageReference.parse(f"{registry_host}/{BASE}")
+    name = ImageReference.parse(base)
+    place = ImageReference.parse(f"{registry_host}/{base}")
     platforms = (Platform.parse("amd64"), Platform.parse("aarch64"))
+    local_base = f"chainbuild-test/{base}"
     with _alone("base-images"), Registries() as registries:
-        if not local.label(BASE, INPUTS_LABEL):
-            if _handed_over(registries, BASE, place, platforms):
+        if not local.label(base, INPUTS_LABEL):
+            if _handed_over(registries, base, place, platforms):
                 return str(place)
             try:
                 copy_image(registries, name, place)
@@ -212,38 +224,39 @@ def base_images(registry_host: str) -> str:
                     resolve(registries, place, platform)
                 return str(place)
             except ChainbuildError as error:
-                sys.stderr.write(f"no registry gives {BASE}: {error}\n")
-        if local.label(LOCAL_BASE, INPUTS_LABEL) == _base_request().inputs(Platform.of_this_machine()) and _handed_over(
-            registries, LOCAL_BASE, place, platforms
+                sys.stderr.write(f"no registry gives {base}: {error}\n")
+        request = _base_request(local_base)
+        if local.label(local_base, INPUTS_LABEL) == request.inputs(Platform.of_this_machine()) and _handed_over(
+            registries, local_base, place, platforms
         ):
-            _name_like_the_real_one()
+            _name_like_the_real_one(base, local_base)
             return str(place)
-        reference = ImageReference.parse(LOCAL_BASE)
         bootstrap(
-            reference,
+            ImageReference.parse(local_base),
             platforms,
             records=record_store(registries, registry_host),
             emit=print,
-            suite=SUITE,
+            suite=request.suite,
             certificates=True,
         )
-        copy_image(registries, ImageReference.parse(f"{registry_host}/{LOCAL_BASE}"), place)
-        _name_like_the_real_one()
+        copy_image(registries, ImageReference.parse(f"{registry_host}/{local_base}"), place)
+        _name_like_the_real_one(base, local_base)
     return str(place)
 
 
-def _name_like_the_real_one() -> None:
+def _name_like_the_real_one(base: str, local_base: str) -> None:
     """Let the local store have the base under its real name, if it has none: the stages run in it, and no registry gives it."""
-    if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, check=False).returncode:
-        subprocess.run(["docker", "image", "tag", LOCAL_BASE, BASE], capture_output=True, check=True)
+    if subprocess.run(["docker", "image", "inspect", base], capture_output=True, check=False).returncode:
+        subprocess.run(["docker", "image", "tag", local_base, base], capture_output=True, check=True)
 
 
-def _base_request() -> Any:
+def _base_request(local_base: str) -> Any:
     from chainbuild.distro.debian import read_request
     from chainbuild.references import ImageReference
 
+    suite = local_base.rpartition(":")[2].removesuffix("-slim")
     # The certificates of a machine whose proxy needs them: what is fetched in containers goes through it, too.
-    return read_request(ImageReference.parse(LOCAL_BASE), suite=SUITE, certificates=True)
+    return read_request(ImageReference.parse(local_base), suite=suite, certificates=True)
 
 
 def _handed_over(registries: Any, local_name: str, place: Any, platforms: Any) -> bool:

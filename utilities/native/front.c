@@ -26,8 +26,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef TOOLS /* tests have them elsewhere */
 #define TOOLS "/.chainbuild-native"
 #define CHECK "/.chainbuild-native-check"
+#endif
 #define LOADER TOOLS "/lib/loader"
 #define PLUGIN "/liblto_plugin.so"
 #define BY_ITSELF "stdc-predef.h"
@@ -51,6 +53,9 @@ static const char *base_of(const char *path)
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
+
+/* Return whether a part of a file of `whole` bytes is inside it, whatever the numbers are. */
+static int within(Elf64_Off start, Elf64_Xword size, size_t whole) { return start <= whole && size <= whole - start; }
 
 /* Configuration -------------------------------------------------------------------------------------------------------*/
 
@@ -79,28 +84,30 @@ static int read_config(const char *id, struct config *config)
 static void build_id(const char *path, char id[128])
 {
     unsigned char head[4096];
+    Elf64_Ehdr elf;
     id[0] = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0) return;
     ssize_t size = pread(file, head, sizeof head, 0);
     close(file);
     if (size < (ssize_t)sizeof(Elf64_Ehdr) || memcmp(head, ELFMAG, SELFMAG) || head[EI_CLASS] != ELFCLASS64) return;
-    const Elf64_Ehdr *elf = (const Elf64_Ehdr *)head;
-    for (int i = 0; i < elf->e_phnum; i++) {
-        size_t at = elf->e_phoff + (size_t)i * elf->e_phentsize;
-        if (at + sizeof(Elf64_Phdr) > (size_t)size) return;
-        const Elf64_Phdr *part = (const Elf64_Phdr *)(head + at);
-        if (part->p_type != PT_NOTE) continue;
-        size_t end = part->p_offset + part->p_filesz;
-        for (size_t note = part->p_offset; note + 12 <= end && note + 12 <= (size_t)size;) {
-            const Elf64_Nhdr *header = (const Elf64_Nhdr *)(head + note);
-            size_t data = note + 12 + ((header->n_namesz + 3) & ~3u);
-            if (header->n_type == NT_GNU_BUILD_ID && header->n_namesz == 4 && header->n_descsz <= 60
-                && data + header->n_descsz <= (size_t)size) {
-                for (unsigned k = 0; k < header->n_descsz; k++) sprintf(id + 2 * k, "%02x", head[data + k]);
+    memcpy(&elf, head, sizeof elf);
+    for (int i = 0; i < elf.e_phnum; i++) {
+        Elf64_Phdr part;
+        if (!within(elf.e_phoff, (Elf64_Xword)i * elf.e_phentsize + sizeof part, (size_t)size)) return;
+        memcpy(&part, head + elf.e_phoff + (size_t)i * elf.e_phentsize, sizeof part);
+        if (part.p_type != PT_NOTE || part.p_offset > (size_t)size) continue;
+        size_t rest = (size_t)size - part.p_offset, end = part.p_offset + (part.p_filesz < rest ? part.p_filesz : rest);
+        for (size_t note = part.p_offset; note + sizeof(Elf64_Nhdr) <= end;) {
+            Elf64_Nhdr header;
+            memcpy(&header, head + note, sizeof header);
+            size_t data = note + sizeof header + (((size_t)header.n_namesz + 3) & ~(size_t)3);
+            if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 && header.n_descsz <= 60
+                && data + header.n_descsz <= end) {
+                for (unsigned k = 0; k < header.n_descsz; k++) sprintf(id + 2 * k, "%02x", head[data + k]);
                 return;
             }
-            note = data + ((header->n_descsz + 3) & ~3u);
+            note = data + (((size_t)header.n_descsz + 3) & ~(size_t)3);
         }
     }
 }
@@ -291,6 +298,9 @@ static int exit_code(int status)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+/* Return a status as a shell would. */
+static int shown(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
 static int run_own(const struct config *config, char **argv)
 {
     if (!strcmp(base_of(argv[0]), "real-ld")) argv[0] = (char *)config->own;
@@ -326,19 +336,22 @@ static struct bytes content_of(int file)
     return all;
 }
 
-static const Elf64_Shdr *section(struct bytes file, unsigned number, const char **name)
+/* Read a header of a section, and its name; NULL if it is not inside the file. */
+static const char *section(struct bytes file, const Elf64_Ehdr *elf, unsigned number, Elf64_Shdr *header)
 {
-    const Elf64_Ehdr *elf = (const Elf64_Ehdr *)file.data;
-    const Elf64_Shdr *all = (const Elf64_Shdr *)(file.data + elf->e_shoff);
-    *name = (const char *)file.data + all[elf->e_shstrndx].sh_offset + all[number].sh_name;
-    return &all[number];
+    Elf64_Shdr names;
+    memcpy(header, file.data + elf->e_shoff + number * sizeof *header, sizeof *header);
+    memcpy(&names, file.data + elf->e_shoff + elf->e_shstrndx * sizeof names, sizeof names);
+    if (!within(names.sh_offset, names.sh_size, file.size) || header->sh_name >= names.sh_size) return 0;
+    const char *name = (const char *)file.data + names.sh_offset + header->sh_name;
+    return memchr(name, 0, names.sh_size - header->sh_name) ? name : 0;
 }
 
-static int is_elf(struct bytes file)
+static int is_elf(struct bytes file, Elf64_Ehdr *elf)
 {
-    const Elf64_Ehdr *elf = (const Elf64_Ehdr *)file.data;
-    return file.size > sizeof *elf && !memcmp(file.data, ELFMAG, SELFMAG) && file.data[EI_CLASS] == ELFCLASS64
-        && elf->e_shoff && elf->e_shoff + (size_t)elf->e_shnum * sizeof(Elf64_Shdr) <= file.size
+    if (file.size < sizeof *elf || memcmp(file.data, ELFMAG, SELFMAG) || file.data[EI_CLASS] != ELFCLASS64) return 0;
+    memcpy(elf, file.data, sizeof *elf);
+    return elf->e_shoff && within(elf->e_shoff, (Elf64_Xword)elf->e_shnum * sizeof(Elf64_Shdr), file.size)
         && elf->e_shstrndx < elf->e_shnum;
 }
 
@@ -346,20 +359,20 @@ static int is_elf(struct bytes file)
  * depends on it. */
 static int same_sections(struct bytes one, struct bytes other)
 {
-    const Elf64_Ehdr *a = (const Elf64_Ehdr *)one.data, *b = (const Elf64_Ehdr *)other.data;
-    if (!is_elf(one) || !is_elf(other) || a->e_shnum != b->e_shnum || a->e_type != b->e_type || a->e_flags != b->e_flags
-        || a->e_entry != b->e_entry)
+    Elf64_Ehdr a, b;
+    if (!is_elf(one, &a) || !is_elf(other, &b) || a.e_shnum != b.e_shnum || a.e_type != b.e_type || a.e_flags != b.e_flags
+        || a.e_entry != b.e_entry)
         return 0;
-    for (unsigned i = 0; i < a->e_shnum; i++) {
-        const char *name, *twin;
-        const Elf64_Shdr *left = section(one, i, &name), *right = section(other, i, &twin);
-        if (strcmp(name, twin) || left->sh_type != right->sh_type || left->sh_flags != right->sh_flags
-            || left->sh_addr != right->sh_addr)
+    for (unsigned i = 0; i < a.e_shnum; i++) {
+        Elf64_Shdr left, right;
+        const char *name = section(one, &a, i, &left), *twin = section(other, &b, i, &right);
+        if (!name || !twin || strcmp(name, twin) || left.sh_type != right.sh_type || left.sh_flags != right.sh_flags
+            || left.sh_addr != right.sh_addr)
             return 0;
-        if (!strcmp(name, ".comment") || !strcmp(name, ".note.gnu.build-id") || left->sh_type == SHT_NOBITS) continue;
-        if (left->sh_size != right->sh_size || left->sh_offset + left->sh_size > one.size
-            || right->sh_offset + right->sh_size > other.size
-            || memcmp(one.data + left->sh_offset, other.data + right->sh_offset, left->sh_size))
+        if (!strcmp(name, ".comment") || !strcmp(name, ".note.gnu.build-id") || left.sh_type == SHT_NOBITS) continue;
+        if (left.sh_size != right.sh_size || !within(left.sh_offset, left.sh_size, one.size)
+            || !within(right.sh_offset, right.sh_size, other.size)
+            || memcmp(one.data + left.sh_offset, other.data + right.sh_offset, left.sh_size))
             return 0;
     }
     return 1;
@@ -385,7 +398,8 @@ static int same(int one, int other)
     struct bytes a = content_of(one), b = content_of(other);
     if (a.size == b.size && (!a.size || !memcmp(a.data, b.data, a.size))) return 1;
     if (!a.size || !b.size) return 0;
-    return is_elf(a) ? same_sections(a, b) : same_lines(a, b);
+    Elf64_Ehdr elf;
+    return is_elf(a, &elf) ? same_sections(a, b) : same_lines(a, b);
 }
 
 /* Return the percentage of tool starts to check: the name of the one folder in CHECK. -1: no check was asked for. */
@@ -422,14 +436,19 @@ static void note(const char *log, const char *verdict, const char *name, const c
     int file = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     int size = snprintf(line, sizeof line, "%s %s %s\n", verdict, name, unit);
     if (file < 0) return;
+    if (size >= (int)sizeof line) size = sizeof line - 1; /* cut */
+    for (int i = 0; i < size; i++)
+        if (line[i] == '\n') line[i] = ' ';
+    if (size > 0) line[size - 1] = '\n';
     if (size > 0 && write(file, line, (size_t)size) < 0) {}
     close(file);
 }
 
-/* Run a tool and take what it writes: the file named by -o, which is moved away, or else its stdout. */
+/* Run a tool and take what it writes: the file named by -o, which is empty before, or else its stdout. */
 static int take(const char *program, char **words, int in, const char *output, int err, int *result)
 {
     int out = temporary();
+    if (output && truncate(output, 0)) {} /* what another tool wrote is not this one's */
     int status = run(program, words, in, output ? -1 : out, err);
     *result = out;
     if (output) {
@@ -438,6 +457,15 @@ static int take(const char *program, char **words, int in, const char *output, i
         if (file >= 0) close(file);
     }
     return status;
+}
+
+/* Return whether a tool reads stdin: all of it is kept then, for each of the tools. The stdin of others belongs to somebody
+ * else (`while read`), or may never end (`yes |`). With -pipe, the driver names no file to the assembler after -o. */
+static int reads_stdin(enum kind kind, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "-") && strcmp(argv[i - 1], "-o")) return 1;
+    return kind == ASSEMBLER && (argc < 3 || !strcmp(argv[argc - 2], "-o"));
 }
 
 static int check(const struct config *config, enum kind kind, const char *name, int argc, char **argv, char **words,
@@ -451,7 +479,7 @@ static int check(const struct config *config, enum kind kind, const char *name, 
         else if (argv[i][0] != '-') unit = argv[i];
     }
     if (output && (lstat(output, &stat) == 0) && !S_ISREG(stat.st_mode)) output = 0; /* /dev/null and links */
-    if (!fstat(0, &stat) && S_ISFIFO(stat.st_mode)) {
+    if (reads_stdin(kind, argc, argv)) {
         in = temporary();
         for (char buffer[65536]; in >= 0;) {
             ssize_t count = read(0, buffer, sizeof buffer);
@@ -472,8 +500,8 @@ static int check(const struct config *config, enum kind kind, const char *name, 
     if (!output) pass_on(native, 1);
     if (own_status != status) {
         note(log, "differs", name, unit);
-        fprintf(stderr, "chainbuild: --native=check: %s ended with status %d for %s, the image's own with %d\n", name, status,
-                unit, own_status);
+        fprintf(stderr, "chainbuild: --native=check: %s ended with status %d for %s, the image's own with %d\n", name,
+                shown(status), unit, shown(own_status));
         return 1;
     }
     if (status) return exit_code(status);
