@@ -18,6 +18,10 @@ REWRITES_SINCE: Final = (0, 13)
 """The first BuildKit with `rewrite-timestamp`."""
 
 
+_GOES_WITH: Final = {"linux/amd64": ("linux/amd64/", "linux/386"), "linux/arm64": ("linux/arm64/", "linux/arm/")}
+"""How the platforms begin that follow these in the list of a machine."""
+
+
 class BuilderInfo(Struct, frozen=True, kw_only=True):
     """A buildx builder: its driver, its platforms, and its BuildKit version."""
 
@@ -73,11 +77,18 @@ def inspect_builder(name: str | None) -> BuilderInfo:
 
 
 def _own_platforms(output: str) -> Iterator[str]:
-    """Yield the platform of each machine: the first one of its list that was not set by hand (those have a star)."""
+    """Yield the platform of each machine.
+
+    A list begins with the platforms that were set by hand, which have a star and do not occur again. The machine's own one
+    comes next, or, if it was set by hand, one that goes with it. If all were set by hand, any may be the machine's own.
+    """
     for line in output.splitlines():
         key, _, value = line.partition(":")
-        platforms = [part.strip() for part in value.split(",")] if key.strip() == "Platforms" else []
-        yield from [platform for platform in platforms if platform and not platform.endswith("*")][:1]
+        platforms = [part.strip() for part in value.split(",") if part.strip()] if key.strip() == "Platforms" else []
+        by_hand = [platform.rstrip("*") for platform in platforms if platform.endswith("*")]
+        first = next((platform for platform in platforms if not platform.endswith("*")), "")
+        yield from [first] if first else by_hand
+        yield from [platform for platform in by_hand if first.startswith(_GOES_WITH.get(platform, platform))]
 
 
 def _reason(output: str) -> str:

@@ -110,8 +110,6 @@ class Acceleration:
         own = self._session.backends.build_platform()
         if platform.oci == own.oci or platform.oci in _RUNS_ITSELF.get(own.oci, ()):
             return False
-        if platform.oci not in self._session.settings.builders and "" not in self._session.settings.builders:
-            return True
         try:
             return platform.oci not in self._session.driver.inspect(platform).own_platforms
         except ChainbuildError:
@@ -121,8 +119,8 @@ class Acceleration:
         """Find out whether some tools exist or can be made. Return why not; empty if they do or can."""
         if key in self._sources:
             return ""
-        graph = tools_graph(self._session.chain, root, platform, self._session.backends.build_platform())
         try:
+            graph = tools_graph(self._session.chain, root, platform, self._session.backends.build_platform())
             source = plan_tools(graph)
             if source.existing is not None:
                 self._tools[key] = self._best(read_tools(self._session.registries, source.existing), root, plan_tools)

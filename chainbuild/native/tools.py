@@ -63,7 +63,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     @property
     def missing(self) -> str:
         """What is not native and why, for the plan; empty if everything is."""
-        return "; ".join(f"{name} {reason}" for name, reason in self.emulated.items())
+        return "; ".join(f"{name} {_with_reason(*text.partition(' '))}" for name, text in self.emulated.items())
 
     @property
     def compilable(self) -> str:
@@ -79,6 +79,10 @@ class Tools(Struct, frozen=True, kw_only=True):
             return flags
         percent, _, name = check.partition(" ")
         return (*flags, f"--mount=type=cache,id={name},sharing=shared,mode=1777,target={CHECKED}/{percent}")
+
+
+def _with_reason(version: str, _: str, reason: str) -> str:
+    return f"{version} ({reason})" if reason else version
 
 
 def tools_graph(chain: ChainRegistry, root: Root, platform: Platform, build_platform: Platform) -> Graph:

@@ -318,7 +318,7 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
                 port=free_port() if managed else 0,
             )
             if place.registry:
-                _bring_base(place)
+                _bring_base(place, place.base)
             stack.callback(place.clean)
             if managed:
                 stack.callback(docker, "compose", "--project-name", f"chainbuild-registry-{place.port}", "down")
@@ -327,13 +327,13 @@ def laid(folder: Path, *, registry: str | None, base: str) -> Iterator[Lay]:
         yield lay
 
 
-def _bring_base(place: Place) -> None:
-    """Copy the base to this user's part of the registry, where the stages look for it."""
-    source = ImageReference.parse(place.base)
+def _bring_base(place: Place, base: str) -> None:
+    """Copy a base to this user's part of the registry, where the stages and the native tools look for it."""
+    source = ImageReference.parse(base)
     if not place.host.startswith(f"{source.registry}/"):
         return
     with Registries() as registries:
-        target = ChainRegistry.parse(place.host).place(ImageReference.parse("debian")).with_tag("bookworm-slim")
+        target = ChainRegistry.parse(place.host).place(ImageReference.parse("debian")).with_tag(source.tag or "")
         copy_image(registries, source, target)
         for platform in platforms_of(registries, target):
             image = resolve(registries, target, platform)
@@ -351,6 +351,13 @@ def lay(tmp_path: Path, registry_host: str, base_images: str) -> Iterator[Lay]:
 def lay_once(tmp_path_factory: pytest.TempPathFactory, registry_host: str, base_images: str) -> Iterator[Lay]:
     """A function that creates trees for all tests of a module."""
     with laid(tmp_path_factory.mktemp("module"), registry=registry_host, base=base_images) as laying:
+        yield laying
+
+
+@pytest.fixture(scope="module")
+def lay_newer(tmp_path_factory: pytest.TempPathFactory, registry_host: str, newer_base_images: str) -> Iterator[Lay]:
+    """As `lay_once`, on a base whose compilers have native tools."""
+    with laid(tmp_path_factory.mktemp("newer"), registry=registry_host, base=newer_base_images) as laying:
         yield laying
 
 

@@ -6,6 +6,7 @@ different inputs give different content.
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -26,9 +27,12 @@ from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry
+from tests.support.tars import tar
 
 GOOD_PROOF = {"findings": [], "elf": {"checked": 3}, "bytes": 1000, "seconds": 0.1}
 TRACE = "Dockerfile-trace"
+NATIVE = "Dockerfile-native"
+LOG_OF_NATIVE_TOOLS = "chainbuild's Dockerfile for the log of native tools"
 
 
 def failed(step: StepId) -> BuildFailedError:
@@ -69,6 +73,12 @@ class FakeDriver:
     """The bill of materials that a proof also produces."""
     trace: Mapping[str, Any] = field(default_factory=dict)
     """The report of traced tests; by default all passed and nothing is missing."""
+    tools: str = "native binutils 2.44-3\nnative gcc 14.2.0-19\n"
+    """What the images of native tools say about themselves (`/versions`)."""
+    native_log: str = ""
+    """What `--native=check` has written when it is read."""
+    own_platforms: frozenset[str] = frozenset()
+    """The platforms of the builder's machines."""
     changes: dict[StepId, dict[str, Any]] = field(default_factory=dict)
     """Additional config of the images of steps, by step id."""
     can_link: bool = True
@@ -135,6 +145,11 @@ class FakeDriver:
                 json.dumps(good_trace(one["name"] for one in tests) | dict(self.trace))
             )
             return BuildResult(digest=None, seconds=0.1)
+        if spec.export is not None and spec.shown == LOG_OF_NATIVE_TOOLS:
+            self.texts.append(spec.dockerfile.read_text())
+            spec.export.mkdir()
+            (spec.export / "report").write_text(self.native_log)
+            return BuildResult(digest=None, seconds=0.1)
         if spec.export is not None:
             report = dict(self.proof) | {"sizes": {"minimized": 10, "chain": 1000}}
             if self.has_report or spec.target != "report":
@@ -185,19 +200,26 @@ class FakeDriver:
 
     def inspect(self, platform: Platform) -> BuilderInfo:
         return BuilderInfo(
-            name="fake", driver="docker-container", platforms=("linux/amd64", "linux/arm64"), status="running"
+            name="fake",
+            driver="docker-container",
+            platforms=("linux/amd64", "linux/arm64"),
+            status="running",
+            own_platforms=self.own_platforms,
         )
 
     def _push(self, spec: BuildSpec) -> RemoteImage:
         parent = self._parent(spec)
         text = self.content(spec) if self.content else self._inputs(spec)
+        added = [text.encode(self.encoding)]
+        if spec.dockerfile.name == NATIVE:
+            added.append(gzip.compress(tar({"versions": self.tools.encode()}), mtime=0))
         below = [self._blob(parent.reference, layer) for layer in parent.layers] if parent else []
         config = parent.config if parent else empty_image(spec.platform).image.config
         with self.lock:
             return self.fake.add_image(
                 spec.image,
                 spec.platform,
-                layers=[*below, text.encode(self.encoding)],
+                layers=[*below, *added],
                 **{"env": config.env, "cmd": config.cmd, "entrypoint": config.entrypoint, "labels": config.labels}
                 | self.changes.get(spec.step, {}),
             )

@@ -195,3 +195,27 @@ def test_dropped_output_is_reported_in_place_with_a_hint() -> None:
     assert "2MiB" in texts[5]
     (warning,) = [event for event in events if isinstance(event, Message)]
     assert warning.level == "warning"
+
+
+HIDDEN = " --mount=type=bind,from=localhost:5000/t@sha256:0,source=/a,target=/.a --mount=type=cache,target=/c"
+
+
+def test_added_flags_are_hidden_everywhere() -> None:
+    events: list[Event] = []
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=HIDDEN)
+    name = f"[2/2] RUN{HIDDEN} --mount=type=cache,target=/d make"
+    failure = vertex(name=name, error=f'process "/bin/sh -c make" of RUN{HIDDEN} make did not complete')
+    for part in (vertex(name=name), log("one\n"), failure):
+        progress.feed(f"{json.dumps(part)}\n")
+    progress.feed(f"ERROR: failed to solve: RUN{HIDDEN} make\n")
+    shown = repr((events, progress.failure()))
+    assert "RUN --mount=type=cache,target=/d make" in shown
+    assert "target=/.a" not in shown
+    assert "target=/c " not in shown
+
+
+def test_other_flags_are_not_hidden() -> None:
+    events: list[Event] = []
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=HIDDEN)
+    progress.feed(json.dumps(vertex(name="[2/2] RUN --mount=type=cache,target=/c make")))
+    assert "RUN --mount=type=cache,target=/c make" in repr(events)
