@@ -52,10 +52,8 @@ _LEADING: Final = frozenset(
 )
 _ASSIGNMENT: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
 _SEPARATOR: Final = regex(r"&&|\|\||[;\n|&]|\$\(|`")
-_REMOVES: Final = regex(
-    r"\b(?:apt|apt-get|aptitude|dpkg)\b[^;&|\n]*\s(?:remove|purge|autoremove|autopurge|-r|-P|--purge)\b"
-)
-_INSTALLS: Final = regex(r"\b(?:apt|apt-get|aptitude)\b[^;&|\n]*\sinstall\b")
+_PACKAGE_TOOLS: Final = frozenset({"apt", "apt-get", "aptitude", "dpkg"})
+_REMOVING: Final = frozenset({"remove", "purge", "autoremove", "autopurge", "-r", "-P", "--purge"})
 # GCC reads a file of this name; a Dockerfile that writes one would write into the mounted one.
 _SPECS: Final = regex(r"dumpspecs|/specs\b")
 
@@ -114,14 +112,24 @@ def _text(found: Instruction) -> str:
 
 
 def _commands(text: str) -> Iterator[str]:
-    for part in _SEPARATOR.split(text.replace("\\\n", " ")):
-        for word in part.split():
-            if word in _LEADING or _ASSIGNMENT.fullmatch(word) or (word.startswith("-") and len(word) > 1):
+    for part in _SEPARATOR.split(_joined(text)):
+        words = part.split()
+        for word in words:
+            if word in _LEADING or _ASSIGNMENT.fullmatch(word) or word.startswith("<<"):
                 continue
-            if word.startswith(("#", ")", "}", "<<")):
+            if word.startswith("-") and len(word) > 1:
+                continue
+            if word.startswith(("#", ")", "}")):
                 break
-            yield word.strip("\"'(){}").rpartition("/")[2]
+            name = word.strip("\"'(){}").rpartition("/")[2]
+            if name == "command" and not {"-v", "-V"} & set(words):
+                continue
+            yield "-exec" if name == "find" and any(option.startswith(("-exec", "-ok")) for option in words) else name
             break
+
+
+def _joined(text: str) -> str:
+    return text.replace("\\\n", " ")
 
 
 def _removes_compilers(run: Instruction) -> bool:
@@ -130,8 +138,22 @@ def _removes_compilers(run: Instruction) -> bool:
     dpkg does not remove a folder with a mounted file in it. In a RUN that also installs the packages, the folder is new
     and BuildKit removes it with the mount.
     """
-    text = _text(run)
-    return bool(_REMOVES.search(text)) and not _INSTALLS.search(text)
+    removed, installed, removes = set[str](), set[str](), False
+    for part in _SEPARATOR.split(_joined(_text(run))):
+        words = [word.strip("\"'(){}") for word in part.split()]
+        tool = next((at for at, word in enumerate(words) if word.rpartition("/")[2] in _PACKAGE_TOOLS), len(words))
+        arguments = frozenset(words[tool + 1 :])
+        packages = {
+            word
+            for word in arguments - _REMOVING
+            if (word[:1].isalnum() or word[:1] == "$") and not set(word) & set(">:")
+        }
+        if "install" in arguments:
+            installed |= packages
+        elif arguments & _REMOVING:
+            removes = True
+            removed |= packages
+    return removes and (not installed or not removed <= installed)
 
 
 def _is_in_the_way(run: Instruction) -> bool:
