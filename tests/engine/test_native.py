@@ -37,7 +37,9 @@ RUN cd /out/usr/libexec/gcc/*/* && mkdir -p /out/opt/renumbered /out/opt/misled 
  && chmod 755 /out/opt/*/cc1 && ! cmp -s cc1 /out/opt/renumbered/cc1 && ! cmp -s cc1 /out/opt/misled/cc1
 FROM ${BASE_IMAGE}
 COPY --from=packages /out/ /
-RUN ldconfig && chown 1000 /tmp && printf '#define PLACE 1\\n' >/usr/local/include/place.h && printf '#define PLACE 2\\n' >/usr/include/place.h
+RUN ldconfig && chown 1000 /tmp \\
+ && echo '#define PLACE 1' >/usr/local/include/place.h \\
+ && echo '#define PLACE 2' >/usr/include/place.h
 """
 CODE = """\
 ARG BASE_IMAGE
@@ -75,7 +77,9 @@ SOURCES = {
         '    std::vector<std::string> all{"a", "b", "c"};\n'
         '    return all[0] == "a" ? int(all.size()) : 0;\n}\n'
     ),
-    "src/sum.f90": "double precision function sum()\n  integer :: i\n  sum = 0\n  do i = 1, 3\n    sum = sum + i\n  end do\nend\n",
+    "src/sum.f90": (
+        "double precision function sum()\n  integer :: i\n  sum = 0\n  do i = 1, 3\n    sum = sum + i\n  end do\nend\n"
+    ),
 }
 WITH = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cd /build && gcc -B/opt/%s/ -O2 -S main.c -o /tmp/main.s\n"
 TREE = {
