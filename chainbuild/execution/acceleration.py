@@ -145,7 +145,9 @@ class Acceleration:
             return f"native: tools of {key[0]} for {platform}, made first"
         native = f"native: {tools.text} for {platform}" if tools.text else ""
         missing = f"emulated: {tools.missing}" if tools.missing else ""
-        way_out = f"compile it once: chainbuild native {image_of(root)} --platform {platform}" if missing else ""
+        way_out = (
+            f"compile it once: chainbuild native {image_of(root)} --platform {platform}" if tools.compilable else ""
+        )
         return "; ".join(part for part in (native, missing, way_out) if part)
 
     # The run ----------------------------------------------------------------------------------------------------------

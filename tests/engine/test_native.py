@@ -203,3 +203,4 @@ def test_bookworm_names_what_stays_emulated(lay_once: Lay) -> None:
     done = place.run("plan", *place.words("code", "--json", "--refresh", platform=OTHER))
     (native,) = {step["native"] for step in json.loads(done.out)["steps"] if step["step"].endswith("10-base")}
     assert native.startswith("native: binutils 2.40-2 for aarch64; emulated: gcc 12.2.0-14+deb12u1 (")
+    assert "; compile it once: chainbuild native debian:bookworm-slim " in native

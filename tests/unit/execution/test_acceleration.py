@@ -184,7 +184,10 @@ def test_tools_that_replace_nothing_are_not_mounted(world: World) -> None:
     assert spec_of(world, BASE).run_lines == ()
     assert "native" not in outcome.results[BASE].record.notes
     world.base("second")
-    assert texts(world)[BASE] == "emulated: gcc 12.2 (the cross package is made from 12.1)"
+    assert texts(world)[BASE] == (
+        "emulated: gcc 12.2 (the cross package is made from 12.1); "
+        "compile it once: chainbuild native debian:trixie-slim --platform aarch64"
+    )
 
 
 def test_interrupted_tools_end_the_run_without_a_defect(world: World) -> None:
@@ -212,7 +215,17 @@ def test_plan_says_what_stays_emulated(world: World) -> None:
     emulated(world)
     world.base("second")
     assert texts(world)[BASE] == (
-        "native: binutils 2.40-2 for aarch64; emulated: gcc 12.2.0-14 (the cross package has no version)"
+        "native: binutils 2.40-2 for aarch64; emulated: gcc 12.2.0-14 (the cross package has no version); "
+        "compile it once: chainbuild native debian:trixie-slim --platform aarch64"
+    )
+
+
+def test_plan_names_no_way_out_if_only_binutils_is_emulated(world: World) -> None:
+    world.driver.tools = "emulated binutils 2.40-2 the cross package has 2.40-1\nnative gcc 12.2.0-14\n"
+    emulated(world)
+    world.base("second")
+    assert texts(world)[BASE] == (
+        "native: gcc 12.2.0-14 for aarch64; emulated: binutils 2.40-2 (the cross package has 2.40-1)"
     )
 
 
