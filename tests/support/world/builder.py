@@ -75,6 +75,8 @@ class FakeDriver:
     """The report of traced tests; by default all passed and nothing is missing."""
     tools: str = "native binutils 2.44-3\nnative gcc 14.2.0-19\n"
     """What the images of native tools say about themselves (`/versions`)."""
+    compiled_tools: str = tools
+    """The same of those with compilers from source."""
     native_log: str = ""
     """What `--native=check` has written when it is read."""
     own_platforms: frozenset[str] = frozenset()
@@ -212,7 +214,8 @@ class FakeDriver:
         text = self.content(spec) if self.content else self._inputs(spec)
         added = [text.encode(self.encoding)]
         if spec.dockerfile.name == NATIVE:
-            added.append(gzip.compress(tar({"versions": self.tools.encode()}), mtime=0))
+            versions = self.compiled_tools if spec.target == "compiled" else self.tools
+            added.append(gzip.compress(tar({"versions": versions.encode()}), mtime=0))
         below = [self._blob(parent.reference, layer) for layer in parent.layers] if parent else []
         config = parent.config if parent else empty_image(spec.platform).image.config
         with self.lock:

@@ -200,6 +200,22 @@ def test_interrupted_tools_end_the_run_without_a_defect(world: World) -> None:
         build_run(world.graph((ARM64,)), session, ExecutionOptions(jobs=1))
 
 
+def test_compilers_from_source_are_preferred(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.driver.tools = "native binutils 2.44-3\nemulated gcc 14.2.0-19 the cross package has no version\n"
+    emulated(world)
+    monkeypatch.chdir(world.root)
+    with use_backends(world.backends):
+        assert run(["native", "debian:trixie-slim", "--platform", "aarch64"]) == ExitCode.DONE
+    world.begin_again()
+    world.base("second")
+    assert texts(world)[BASE] == NATIVE
+    outcome = emulated(world)
+    assert world.driver.built[0] == BASE
+    assert "gcc 14.2.0-19" in outcome.results[BASE].record.notes["native"]
+    compiled = world.resolved("chainbuild/native:debian-trixie-compiled-on-amd64-aarch64", ARM64)
+    assert f"from={compiled.reference.pinned}," in spec_of(world, BASE).run_flags[0]
+
+
 # The plan -------------------------------------------------------------------------------------------------------------
 
 
