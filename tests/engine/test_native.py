@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chainbuild.records.record import Record
 from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.pool import Registries
 
@@ -135,12 +136,12 @@ def added(place: Place, step: str, below: str) -> dict[str, Any]:
     return found
 
 
-def record(place: Place, step: str) -> dict[str, Any]:
-    """Return the record of a step."""
-    name = str(place.name(f"{step}-{OTHER}"))
-    done = place.run("inspect", name, "--platform", OTHER, "--json", "--registry", place.host)
-    assert done.code == 0, done.told()
-    found: dict[str, Any] = json.loads(done.out)["trail"][-1]["record"]
+def record(place: Place, step: str) -> Record:
+    """Return the record of a step's image, which need not be the newest one of its key."""
+    image = place.image(f"{step}-{OTHER}", OTHER)
+    with Registries(credentials=place.credentials) as registries:
+        found = place.records(registries).of_image(place.name("any"), image.digest).record
+    assert found is not None
     return found
 
 
@@ -152,7 +153,7 @@ def test_native_compilers_make_the_same_image(place: Place, accelerated: Done) -
     assert {path for path in native if native[path] != emulated[path]} == set()
     names = [f"{tag}-code-20-programs-{OTHER}" for tag in ("v1", "off")]
     assert place.identity(names[0], OTHER) == place.identity(names[1], OTHER)
-    notes = [record(place, f"{tag}-code-20-programs")["notes"] for tag in ("v1", "off")]
+    notes = [record(place, f"{tag}-code-20-programs").notes for tag in ("v1", "off")]
     assert notes[0]["native"].startswith("binutils 2.44-3, gcc 14.2.0-19 (")
     assert "native" not in notes[1]
 
@@ -169,12 +170,12 @@ def test_native_compilers_leave_no_trace(place: Place, accelerated: Done) -> Non
 def test_check_compares_outputs_and_knows_other_compilers(place: Place, accelerated: Done) -> None:
     assert accelerated.code == 0
     assert again(place, "checked", "30", "--native=check").built == ["20-programs", "30-renumbered"]
-    verdict = record(place, "checked-code-20-programs")["verdicts"]["native"]
+    verdict = record(place, "checked-code-20-programs").verdicts["native"]
     compared = re.match(r"([0-9]+) outputs compared, all equal", verdict)
     assert compared, verdict
     assert int(compared[1]) > 12
     # The compiler with another build ID was not replaced.
-    assert record(place, "checked-code-30-renumbered")["verdicts"]["native"] == "nothing was compared, 1 emulated"
+    assert record(place, "checked-code-30-renumbered").verdicts["native"] == "nothing was compared, 1 emulated"
 
 
 def test_check_finds_another_search_order(place: Place, accelerated: Done) -> None:
@@ -199,7 +200,7 @@ def test_native_compilers_survive_package_managers(lay_newer: Lay) -> None:
 def test_bookworm_names_what_stays_emulated(lay_once: Lay) -> None:
     place = lay_once(files={"code/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN bash -c true\n"})
     assert place.build("code", "--until", "10", platform=OTHER).built == ["debian-bookworm-on-amd64", "10-base"]
-    assert record(place, "v1-code-10-base")["notes"]["native"].startswith("binutils 2.40-2 (")
+    assert record(place, "v1-code-10-base").notes["native"].startswith("binutils 2.40-2 (")
     done = place.run("plan", *place.words("code", "--json", "--refresh", platform=OTHER))
     (native,) = {step["native"] for step in json.loads(done.out)["steps"] if step["step"].endswith("10-base")}
     assert native.startswith("native: binutils 2.40-2 for aarch64; emulated: gcc 12.2.0-14+deb12u1 (")

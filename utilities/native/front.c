@@ -478,6 +478,13 @@ static int check(const struct config *config, enum kind kind, const char *name, 
         if (!strcmp(argv[i - 1], "-o") && strcmp(argv[i], "-")) output = argv[i];
         else if (argv[i][0] != '-') unit = argv[i];
     }
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i - 1], "-dumpbase") && *argv[i]) unit = argv[i]; /* the driver's name of the input */
+    for (int i = 1; output && kind == LINKER && i < argc; i++)
+        if (!strcmp(argv[i], output) && strcmp(argv[i - 1], "-o")) { /* ld -r x.o -o x.o: its input is there only once */
+            note(log, "emulated", name, unit);
+            return run_own(config, argv);
+        }
     if (output && (lstat(output, &stat) == 0) && !S_ISREG(stat.st_mode)) output = 0; /* /dev/null and links */
     if (reads_stdin(kind, argc, argv)) {
         in = temporary();

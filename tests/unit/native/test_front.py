@@ -381,6 +381,13 @@ def test_check_of_different_outputs_fails(rig: Rig, checked: Callable[..., Done]
     assert rig.verdicts == ["differs"]
 
 
+def test_check_names_the_input_as_the_driver_does(rig: Rig, checked: Callable[..., Done]) -> None:
+    words = ("x.c", "-dumpdir", "a-", "-dumpbase", "x.c", "-dumpbase-ext", ".c", "-O2", "-o", "/tmp/cc1.s")
+    checked(*words[:-2], "-o", "x.s")
+    (log,) = rig.check.glob("*/log")
+    assert log.read_text() == "equal cc1 x.c\n"
+
+
 def test_check_of_varying_outputs_passes(rig: Rig, checked: Callable[..., Done]) -> None:
     done = checked(*DRIVER, FAKE_own_PID="1", FAKE_native_PID="1")
     assert (done.code, done.err) == (0, "")
@@ -466,6 +473,15 @@ def test_check_of_a_linker_that_says_something_is_emulated(rig: Rig) -> None:
     done = rig.front("x.o", "-o", "x", program=rig.linker, environ={"FAKE_own_OUT": "a", "FAKE_native_OUT": "b"})
     assert done.code == 1
     assert rig.verdicts == ["emulated", "differs"]
+
+
+def test_check_of_a_linker_that_replaces_its_input_is_emulated(rig: Rig) -> None:
+    rig.own("ld")
+    rig.knows()
+    rig.checks()
+    (rig.work / "x.o").write_text("input")
+    done = rig.front("-r", "x.o", "-o", "x.o", program=rig.linker, environ={"FAKE_own_OUT": "linked"})
+    assert (done.code, done.roles, rig.verdicts) == (0, ["own"], ["emulated"])
 
 
 @pytest.mark.parametrize("percent", [1, 30, 99])
