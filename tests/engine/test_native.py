@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import uuid
 from typing import Any
 
 import pytest
@@ -82,11 +82,12 @@ SOURCES = {
         "double precision function sum()\n  integer :: i\n  sum = 0\n  do i = 1, 3\n    sum = sum + i\n  end do\nend\n"
     ),
 }
-WITH = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cd /build && gcc -B/opt/%s/ -O2 -S main.c -o /tmp/main.s\n"
+WITH = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nUSER root\nRUN cd /build && gcc -B/opt/%s/ -O2 -S main.c -o /tmp/main.s\n"
 TREE = {
     "code/10-Dockerfile-toolchain": TOOLCHAIN,
     "code/20-Dockerfile-programs": CODE,
-    "code/30-Dockerfile-renumbered": WITH % "renumbered",
+    "code/30-Dockerfile-renumbered": WITH % "renumbered"
+    + "RUN cd /build && gcc -O2 -c main.c && g++ -O2 -c list.cc && gcc -pipe -O2 -DALONE -c main.c -o alone.o\n",
     "code/40-Dockerfile-misled": WITH % "misled",
     **SOURCES,
 }
@@ -109,7 +110,8 @@ RUN apt-get -q install --yes --no-install-recommends libc6-dev && gcc -O2 -DALON
 
 @pytest.fixture(scope="module")
 def place(lay_newer: Lay) -> Place:
-    return lay_newer(files=TREE)
+    # Nothing of another session's build cache is used, which has files with other times.
+    return lay_newer(files=TREE | {"src/session": uuid.uuid4().hex})
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +171,10 @@ def test_native_compilers_leave_no_trace(place: Place, accelerated: Done) -> Non
 
 def test_check_compares_outputs_and_knows_other_compilers(place: Place, accelerated: Done) -> None:
     assert accelerated.code == 0
-    assert again(place, "checked", "30", "--native=check").built == ["20-programs", "30-renumbered"]
-    verdict = record(place, "checked-code-20-programs").verdicts["native"]
-    compared = re.match(r"([0-9]+) outputs compared, all equal", verdict)
-    assert compared, verdict
-    assert int(compared[1]) > 12
+    assert again(place, "checked", "30", "--native=check", "--from", "30").built == ["30-renumbered"]
+    verdict = record(place, "checked-code-30-renumbered").verdicts["native"]
     # The compiler with another build ID was not replaced.
-    assert record(place, "checked-code-30-renumbered").verdicts["native"] == "nothing was compared, 1 emulated"
+    assert verdict == "6 outputs compared, all equal, 1 emulated"
 
 
 def test_check_finds_another_search_order(place: Place, accelerated: Done) -> None:
