@@ -17,7 +17,7 @@ from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Session
 from chainbuild.images.resolver import Found
 from chainbuild.model import Graph, Step, StepKind
-from chainbuild.native.check import VERDICT, read_comparison
+from chainbuild.native.check import VERDICT, CheckLog, prepare_log, read_comparison
 from chainbuild.native.roots import Root
 from chainbuild.native.runs import compiling_runs, writes_specs
 from chainbuild.native.settings import NativeChoice, NativeMode
@@ -161,6 +161,17 @@ class Acceleration:
                 self._tools[key] = self._best(read_tools(self._session.registries, source.make()), root, plan_tools)
             except ChainbuildError as error:
                 yield f"native tools of {key[0]} could not be made, so compilers are emulated: {error.message}"
+        for step, found in self.steps.items():
+            log = self._log_of(step, found)
+            if log is not None:
+                prepare_log(self._session.driver, log)
+
+    def _log_of(self, step: StepId, found: StepAcceleration) -> CheckLog | None:
+        """Return the log of a step's check; None if nothing is checked."""
+        tools = self._tools.get(found.tools) if found.tools else None
+        if tools is None or not tools.native or not found.log:
+            return None
+        return CheckLog(step=step, tools=tools, name=found.log, percent=found.choice.percent)
 
     def applied(self, step: Step, spec: BuildSpec) -> BuildSpec:
         """Return the specification of a step's build with the native tools in it, if it gets any."""
@@ -182,10 +193,11 @@ class Acceleration:
 
     def verdicts(self, step: Step) -> Mapping[str, str]:
         """Return what a checked build compared, for the record. Errors: those of the build that reads it."""
-        tools, found = self._tools_of(step)
-        if tools is None or found is None or not found.log:
+        _, found = self._tools_of(step)
+        log = self._log_of(step.id, found) if found is not None else None
+        if log is None:
             return {}
-        return {VERDICT: read_comparison(self._session.driver, step.id, tools, found.log, found.choice.percent).text}
+        return {VERDICT: read_comparison(self._session.driver, log).text}
 
     def notes(self, step: Step) -> Mapping[str, str]:
         """Return the notes of a record about the tools that its build used."""

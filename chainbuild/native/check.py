@@ -17,9 +17,10 @@ from chainbuild.text import plural
 VERDICT: Final = "native"
 """The name of the verdict in a record."""
 _NAME: Final = "chainbuild's Dockerfile for the log of native tools"
+# The flags of the mount are those of `Tools.flags`: others would name another cache.
 _DOCKERFILE: Final = """\
 FROM {image} AS tools
-RUN --mount=type=cache,id={name},target={folder} ["/tools/front", "--report", "{folder}/log", "/report"]
+RUN --mount=type=cache,id={name},target={folder} ["/tools/front", "{command}", "{folder}/log", "/report"]
 FROM scratch
 COPY --from=tools /report /report
 """
@@ -52,25 +53,46 @@ def parse_log(text: str) -> Comparison:
     return Comparison(**{name: words.count(name) for name in Comparison.__struct_fields__})
 
 
-def read_comparison(driver: BuildDriver, step: StepId, tools: Tools, log: str, percent: int) -> Comparison:
-    """Return what a checked build of a step compared. `log` is the id of the cache mount. Errors: those of a build."""
+class CheckLog(Struct, frozen=True, kw_only=True):
+    """The log of a checked build, in a cache mount of the builder. `name` is the id of the mount."""
+
+    step: StepId
+    tools: Tools
+    name: str
+    percent: int
+
+
+def prepare_log(driver: BuildDriver, log: CheckLog) -> None:
+    """Make the log writable for every user of a RUN. Errors: those of a build."""
+    _run(driver, log, "--prepare")
+
+
+def read_comparison(driver: BuildDriver, log: CheckLog) -> Comparison:
+    """Return what a checked build of a step compared. Errors: those of a build."""
+    return parse_log(_run(driver, log, "--report"))
+
+
+def _run(driver: BuildDriver, log: CheckLog, command: str) -> str:
+    """Run the program of the tools on the log, and return what it reports."""
     with scratch_folder() as folder:
         dockerfile = folder / "Dockerfile"
-        content = _DOCKERFILE.format(image=tools.image, name=log, folder=f"{CHECKED}/{percent}")
+        content = _DOCKERFILE.format(
+            image=log.tools.image, name=log.name, folder=f"{CHECKED}/{log.percent}", command=command
+        )
         dockerfile.write_text(content, "utf-8")
         context, exported = folder / "context", folder / "exported"
         context.mkdir()
         spec = BuildSpec(
-            step=step,
+            step=log.step,
             dockerfile=dockerfile,
             shown=_NAME,
             context=context,
-            platform=tools.platform,
+            platform=log.tools.platform,
             export=exported,
             no_cache=True,
         )
         driver.build(spec, lambda _: None)
-        return parse_log(_read(exported / "report"))
+        return _read(exported / "report")
 
 
 def _read(path: Path) -> str:

@@ -78,7 +78,7 @@ class Tools(Struct, frozen=True, kw_only=True):
         if not check:
             return flags
         percent, _, name = check.partition(" ")
-        return (*flags, f"--mount=type=cache,id={name},sharing=shared,mode=1777,target={CHECKED}/{percent}")
+        return (*flags, f"--mount=type=cache,id={name},target={CHECKED}/{percent}")
 
 
 def _with_reason(version: str, _: str, reason: str) -> str:
