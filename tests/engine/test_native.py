@@ -169,7 +169,6 @@ def test_native_compilers_leave_no_trace(place: Place, accelerated: Done) -> Non
     assert b"chainbuild-native" not in config.raw
 
 
-@pytest.mark.xfail(strict=True, reason="the log of a check is read empty")
 def test_check_compares_outputs_and_knows_other_compilers(place: Place, accelerated: Done) -> None:
     assert accelerated.code == 0
     assert again(place, "checked", "30", "--native=check", "--from", "30").built == ["30-renumbered"]

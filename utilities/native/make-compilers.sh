@@ -1,6 +1,6 @@
 #!/bin/sh
 # Compile GCC's cc1, cc1plus, f951 and lto1 for an emulated platform from the distribution's source package, so that they are
-# the native twins of the distribution's own compilers: same source, same patches, same configuration.
+# native versions of the distribution's own compilers: same source, same patches, same configuration.
 #
 # usage: make-compilers.sh PACKAGE VERSION   (for example gcc-12 12.2.0-14+deb12u1)
 #

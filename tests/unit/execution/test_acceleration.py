@@ -329,13 +329,14 @@ def test_check_has_a_log_and_a_verdict(world: World) -> None:
     assert [len(flags[step]) for step in (BASE, BLAS, VENV)] == [2, 3, 2]
     _, name, *rest = flags[BLAS][2].split(",")
     assert name.startswith("id=chainbuild-native-")
-    assert rest == ["sharing=shared", "mode=1777", "target=/.chainbuild-native-check/100"]
+    assert rest == ["target=/.chainbuild-native-check/100"]
     record = outcome.results[BLAS].record
     assert record.verdicts["native"] == "2 outputs compared, all equal, 1 that vary, 1 emulated"
     assert "native" not in outcome.results[BASE].record.verdicts
-    (dockerfile,) = world.driver.texts
+    prepared, dockerfile = world.driver.texts
+    assert "--prepare" in prepared
     assert f"--mount=type=cache,{name},target=/.chainbuild-native-check/100 " in dockerfile
-    assert sum(spec.shown == LOG_OF_NATIVE_TOOLS for spec in world.driver.orders) == 1
+    assert sum(spec.shown == LOG_OF_NATIVE_TOOLS for spec in world.driver.orders) == 2
 
 
 def test_checks_of_two_steps_have_logs_of_their_own(world: World) -> None:
