@@ -9,15 +9,15 @@ from msgspec import Struct
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.host.folders import scratch_folder
-from chainbuild.native.runs import CHECKED
-from chainbuild.native.tools import Tools
+from chainbuild.native.tools import Tools, check_folder
 from chainbuild.step_id import StepId
 from chainbuild.text import plural
 
 VERDICT: Final = "native"
 """The name of the verdict in a record."""
 _NAME: Final = "chainbuild's Dockerfile for the log of native tools"
-# The flags of the mount are those of `Tools.flags`: others would name another cache.
+# The flags of the mount are those of `Tools.flags`: others would name another cache, and so would `--no-cache`. The folder is
+# new in every run, so the builder has no older result of this RUN; the id of a mount alone makes no difference to it.
 _DOCKERFILE: Final = """\
 FROM {image} AS tools
 RUN --mount=type=cache,id={name},target={folder} ["/tools/front", "{command}", "{folder}/log", "/report"]
@@ -77,7 +77,7 @@ def _run(driver: BuildDriver, log: CheckLog, command: str) -> str:
     with scratch_folder() as folder:
         dockerfile = folder / "Dockerfile"
         content = _DOCKERFILE.format(
-            image=log.tools.image, name=log.name, folder=f"{CHECKED}/{log.percent}", command=command
+            image=log.tools.image, name=log.name, folder=check_folder(log.name, log.percent), command=command
         )
         dockerfile.write_text(content, "utf-8")
         context, exported = folder / "context", folder / "exported"
@@ -89,7 +89,6 @@ def _run(driver: BuildDriver, log: CheckLog, command: str) -> str:
             context=context,
             platform=log.tools.platform,
             export=exported,
-            no_cache=True,
         )
         driver.build(spec, lambda _: None)
         return _read(exported / "report")

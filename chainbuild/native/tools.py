@@ -78,7 +78,12 @@ class Tools(Struct, frozen=True, kw_only=True):
         if not check:
             return flags
         percent, _, name = check.partition(" ")
-        return (*flags, f"--mount=type=cache,id={name},target={CHECKED}/{percent}")
+        return (*flags, f"--mount=type=cache,id={name},target={check_folder(name, int(percent))}")
+
+
+def check_folder(name: str, percent: int) -> str:
+    """Return where the log of a check is mounted. The program in front of the tools reads the percentage from its name."""
+    return f"{CHECKED}/{percent}-{name}"
 
 
 def _with_reason(version: str, _: str, reason: str) -> str:

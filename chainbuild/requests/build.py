@@ -19,7 +19,7 @@ from chainbuild.execution.session import Settings, environment
 from chainbuild.layouts import numbered
 from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.model import Chain, Graph, Step
-from chainbuild.native.settings import NativeChoice, NativeSettings
+from chainbuild.native.settings import NativeChoice, NativeMode, NativeSettings
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     comma_list,
@@ -114,7 +114,10 @@ def _native(options: CommonOptions, collector: ProblemCollector) -> NativeSettin
         return collector.parse("--native", NativeChoice.parse, text, NativeChoice())
 
     steps = {pattern: choice(text) for pattern, text in options.native_steps.items()}
-    return NativeSettings(default=choice(options.native) if options.native else NativeChoice(), steps=steps)
+    default = choice(options.native) if options.native else NativeChoice()
+    if options.no_cache and NativeMode.CHECK in {found.mode for found in (default, *steps.values())}:
+        collector.add("--no-cache cannot be combined with --native=check", "Use --refresh: a check always builds anew.")
+    return NativeSettings(default=default, steps=steps)
 
 
 def _execution(options: RunOptions, collector: ProblemCollector) -> ExecutionOptions:

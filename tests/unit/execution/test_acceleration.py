@@ -329,13 +329,14 @@ def test_check_has_a_log_and_a_verdict(world: World) -> None:
     assert [len(flags[step]) for step in (BASE, BLAS, VENV)] == [2, 3, 2]
     _, name, *rest = flags[BLAS][2].split(",")
     assert name.startswith("id=chainbuild-native-")
-    assert rest == ["target=/.chainbuild-native-check/100"]
+    folder = f"/.chainbuild-native-check/100-{name.removeprefix('id=')}"
+    assert rest == [f"target={folder}"]
     record = outcome.results[BLAS].record
     assert record.verdicts["native"] == "2 outputs compared, all equal, 1 that vary, 1 emulated"
     assert "native" not in outcome.results[BASE].record.verdicts
     prepared, dockerfile = world.driver.texts
     assert "--prepare" in prepared
-    assert f"--mount=type=cache,{name},target=/.chainbuild-native-check/100 " in dockerfile
+    assert f"--mount=type=cache,{name},target={folder} " in dockerfile
     assert sum(spec.shown == LOG_OF_NATIVE_TOOLS for spec in world.driver.orders) == 2
 
 
@@ -343,7 +344,7 @@ def test_checks_of_two_steps_have_logs_of_their_own(world: World) -> None:
     emulated(world, NativeChoice.parse("check:5%"))
     flags = [spec_of(world, step).run_flags[2] for step in (BASE, BLAS, VENV)]
     assert len(set(flags)) == 3
-    assert all(flag.endswith("target=/.chainbuild-native-check/5") for flag in flags)
+    assert all("target=/.chainbuild-native-check/5-" in flag for flag in flags)
 
 
 def test_key_is_the_same_with_and_without_native_tools(world: World, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_flags_can_be_written_and_are_not_added_twice(oci: str, check: str) -> N
 
 def test_flags_of_a_check_mount_its_log() -> None:
     *_, log = Tools(image="x", platform=ARM64).flags("5 some-id")
-    assert log == "--mount=type=cache,id=some-id,target=/.chainbuild-native-check/5"
+    assert log == "--mount=type=cache,id=some-id,target=/.chainbuild-native-check/5-some-id"
 
 
 # The step -------------------------------------------------------------------------------------------------------------

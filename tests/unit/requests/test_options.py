@@ -157,3 +157,9 @@ def test_other_kind_of_run_gets_all_common_options(kind: type[CommonOptions], ow
     options = as_kind(kind, RunOptions(**common), **own)
     assert {name: getattr(options, name) for name in common} == common
     assert as_kind(kind, RunOptions(**common), **own, root=Path("/other")).root == Path("/other")
+
+
+def test_check_of_native_tools_needs_the_cache() -> None:
+    collector = ProblemCollector()
+    execution_options(CommonOptions(native="check:5%", no_cache=True), collector)
+    assert [problem.message for problem in collector.problems] == ["--no-cache cannot be combined with --native=check"]
