@@ -16,7 +16,7 @@ from chainbuild.errors import ChainbuildError
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Session
 from chainbuild.images.resolver import Found
-from chainbuild.model import Graph, Step, StepKind
+from chainbuild.model import Graph, ImageInput, Step, StepKind
 from chainbuild.native.check import VERDICT, CheckLog, prepare_log, read_comparison
 from chainbuild.native.roots import Root
 from chainbuild.native.runs import compiling_runs, writes_specs
@@ -92,12 +92,17 @@ class Acceleration:
             if step.kind is not StepKind.BUILD or not self._is_emulated(step.platform):
                 continue
             choice = options.native.of(step)
-            text, root = _reason_against(step, choice, roots)
-            if root is None:
-                self.steps[step.id] = StepAcceleration(text=text)
-                continue
-            if not self._lines(step, parse(_content(step), str(step.dockerfile))):
+            try:
+                dockerfile = parse(_content(step), str(step.dockerfile))
+            except OSError:
+                continue  # reported when the step is built
+            text = _reason_against(step, dockerfile, choice)
+            if not text and not self._lines(step, dockerfile) and not writes_specs(dockerfile):
                 continue  # nothing in it compiles
+            root = text or roots.of(step)
+            if isinstance(root, str):
+                self.steps[step.id] = StepAcceleration(text=root)
+                continue
             key = root.name, step.platform.oci
             problem = self._look_up(key, root, step.platform, plan_tools)
             if problem:
@@ -112,7 +117,7 @@ class Acceleration:
             return False
         try:
             return platform.oci not in self._session.driver.inspect(platform).own_platforms
-        except ChainbuildError:
+        except (ChainbuildError, OSError):
             return True  # reported where the builder is used
 
     def _look_up(self, key: tuple[str, str], root: Root, platform: Platform, plan_tools: PlanTools) -> str:
@@ -227,23 +232,14 @@ def _args(step: Step) -> Mapping[str, str]:
     return {arg.name: arg.value for arg in step.args}
 
 
-def _reason_against(step: Step, choice: NativeChoice, roots: _Roots) -> tuple[str, Root | None]:
-    """Return why a step gets no native tools, or the root that it is built on."""
+def _reason_against(step: Step, dockerfile: Dockerfile, choice: NativeChoice) -> str:
+    """Return why a step gets no native tools whatever it is built on; empty if nothing is against it."""
     if choice.mode is NativeMode.OFF:
-        return "emulated: native tools are off", None
+        return "emulated: native tools are off"
     if step.platform.oci not in TRIPLETS:
-        return f"emulated: there are no native tools for {step.platform.oci}", None
-    frontend = foreign_frontend(parse(_content(step), str(step.dockerfile)), _args(step))
-    if frontend:
-        return f"emulated: the frontend {frontend} is not Docker's", None
-    root, writer = roots.of(step)
-    if writer:
-        return f"emulated: {writer} writes a specs file of GCC", None
-    if root is None or root.distribution not in IMAGES or not root.suite:
-        return f"emulated: not a {' or '.join(name.capitalize() for name in IMAGES)} root", None
-    if root.own_specs:
-        return f"emulated: its base has a specs file of GCC of its own, {root.own_specs}", None
-    return "", root
+        return f"emulated: there are no native tools for {step.platform.oci}"
+    frontend = foreign_frontend(dockerfile, _args(step))
+    return f"emulated: the frontend {frontend} is not Docker's" if frontend else ""
 
 
 class _Roots:
@@ -253,28 +249,47 @@ class _Roots:
         self._session = session
         self._steps = graph.by_id
         self._found = found
-        self._known: dict[StepId, tuple[Root | None, str]] = {}
+        self._known: dict[str, Root | None] = {}
+        self._writers: dict[StepId, str] = {}
 
-    def of(self, step: Step) -> tuple[Root | None, str]:
-        """Return the root, None if it is unknown; and the Dockerfile at or below the step that writes a specs file."""
-        if step.id in self._known:
-            return self._known[step.id]
-        root, writer = self._below(step)
-        if not writer and writes_specs(parse(_content(step), str(step.dockerfile))):
-            writer = step.name
-        self._known[step.id] = root, writer
-        return root, writer
+    def of(self, step: Step) -> Root | str:
+        """Return the root that a step is built on, or why it gets no native tools."""
+        below = [step]
+        while (image := _parent(below[-1])) is not None and image.from_step is not None:
+            below.append(self._steps[image.from_step])
+        # From the lowest step, so that each Dockerfile is read once.
+        writer = ""
+        for one in reversed(below):
+            writer = writer or self._writers.setdefault(one.id, _writer(one))
+        if writer:
+            return f"emulated: {writer} writes a specs file of GCC"
+        root = self._root(image)
+        if root is None or root.distribution not in IMAGES or not root.suite:
+            return f"emulated: not a {' or '.join(name.capitalize() for name in IMAGES)} root"
+        if root.own_specs:
+            return f"emulated: its base has a specs file of GCC of its own, {root.own_specs}"
+        return root
 
-    def _below(self, step: Step) -> tuple[Root | None, str]:
-        image = next((image for image in step.images if image.name == step.parent), None)
-        if image is None:
-            return None, ""
-        if image.from_step is not None:
-            return self.of(self._steps[image.from_step])
-        resolved = self._found.get((str(image.source), image.platform.oci))
+    def _root(self, image: ImageInput | None) -> Root | None:
+        resolved = self._found.get((str(image.source), image.platform.oci)) if image is not None else None
         if resolved is None or resolved.named.is_scratch:
-            return None, ""
-        try:
-            return self._session.backends.read_root(self._session.registries, resolved.image), ""
-        except ChainbuildError:
-            return None, ""
+            return None
+        name = str(resolved.image.digest)
+        if name not in self._known:
+            try:
+                self._known[name] = self._session.backends.read_root(self._session.registries, resolved.image)
+            except ChainbuildError:
+                self._known[name] = None
+        return self._known[name]
+
+
+def _parent(step: Step) -> ImageInput | None:
+    return next((image for image in step.images if image.name == step.parent), None)
+
+
+def _writer(step: Step) -> str:
+    """Return the step's name if it writes a specs file of GCC."""
+    try:
+        return step.name if writes_specs(parse(_content(step), str(step.dockerfile))) else ""
+    except OSError:
+        return ""
