@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from chainbuild import events
-from chainbuild.execution.acceleration import Acceleration, ToolSource
+from chainbuild.execution.native_tools import NativeTools, NoNativeTools
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.session import Session
 from chainbuild.images.resolver import EMPTY, Found, find_all
 from chainbuild.images.stage_statement_store import StatementReader, StatementWriter
 from chainbuild.model import CHAIN_IMAGE, Chain, Graph, ImageInput, Publication, Step, StepKind, published
-from chainbuild.native.tools import REFRESH_AFTER, TOLERANCE
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal
 from chainbuild.planning.inheritance import with_inherited
 from chainbuild.planning.inputs import InputReader
@@ -125,8 +124,13 @@ def build_run(
     return outcome
 
 
-def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> Acceleration:
+def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> NativeTools:
     """Decide which steps of a plan get native tools. The steps that make tools are planned, not run."""
+    own = session.backends.build_platform().oci
+    if all(decision.step.platform.oci == own for decision in planned.plan.builds):
+        return NoNativeTools()
+    # Imported late: most runs build nothing for another platform.
+    from chainbuild.execution.acceleration import Acceleration, ToolSource
 
     def source(graph: Graph) -> ToolSource:
         tools = plan_tools(graph, session)
@@ -142,6 +146,8 @@ def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionO
 
 
 def _tool_options(graph: Graph, session: Session) -> ExecutionOptions:
+    from chainbuild.native.tools import REFRESH_AFTER, TOLERANCE
+
     # Compilers of one version never become old; packages do.
     ages = len(graph.chains[0].steps) == 1
     return ExecutionOptions(
@@ -162,7 +168,7 @@ def make_tools(
     """Build the image of native tools, or keep the one that is too old if that fails. Errors: those of the build."""
     graph = tools.plan.graph
     how = _tool_options(graph, session)
-    outcome = execute(tools, session, how, log_path, Acceleration(session))
+    outcome = execute(tools, session, how, log_path, NoNativeTools())
     step = tools.plan.decisions[-1].step
     if step.id in outcome.results:
         return resolve(session.registries, outcome.results[step.id].reference, step.platform)
@@ -182,7 +188,7 @@ def _existing_tools(plan: Plan, session: Session) -> RemoteImage | None:
     return resolve(session.registries, place.with_digest(record.image), step.platform)
 
 
-def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: Acceleration) -> None:
+def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: NativeTools) -> None:
     """Report the plan, and check that this machine can do what it says: fail now, not after an hour of building."""
     for text in plan.warnings:
         session.warn(text)
@@ -203,7 +209,7 @@ def execute(
     session: Session,
     options: ExecutionOptions,
     log_path: Callable[[StepId], Path | None],
-    native: Acceleration,
+    native: NativeTools,
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
     from chainbuild.execution.executor import Executor
@@ -354,7 +360,7 @@ def _chain_env(step: Step, records: Mapping[StepId, Record | None]) -> Mapping[s
     return {name: f"<{name} of {chain_image.source}>" for name in STAGE_VARIABLES}
 
 
-def commands(planned: PlannedRun, session: Session, native: Acceleration) -> Mapping[StepId, tuple[str, ...]]:
+def commands(planned: PlannedRun, session: Session, native: NativeTools) -> Mapping[StepId, tuple[str, ...]]:
     """Return the exact builder command line of every step that would be built.
 
     The digest of an image that is not built yet is shown as a placeholder with the step's name.

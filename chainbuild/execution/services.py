@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from chainbuild import events
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.execution.backends import SessionDriver
+from chainbuild.execution.native_tools import NativeTools
 from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
 from chainbuild.model import Step
@@ -57,19 +58,6 @@ class PostBuild(Protocol):
 
     def tested(self, step: Step, image: RemoteImage, record: Record, inputs: Mapping[str, RemoteImage]) -> Record:
         """Run the current tests and return the record with their verdicts. Errors: `NotProvenError`."""
-
-
-class NativeTools(Protocol):
-    """The native tools of a run's steps, implemented by `acceleration.Acceleration`."""
-
-    def applied(self, step: Step, spec: BuildSpec) -> BuildSpec:
-        """Return the specification of a step's build with the native tools in it, if it gets any."""
-
-    def verdicts(self, step: Step) -> Mapping[str, str]:
-        """Return what a checked build compared. Errors: those of a build."""
-
-    def notes(self, step: Step) -> Mapping[str, str]:
-        """Return the notes of a record about the tools that its build used."""
 
 
 class ExecutionServices(Struct, frozen=True, kw_only=True):
