@@ -64,11 +64,9 @@ def build(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(
-        options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
-    )
+    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
-    options = replace(options, push=push, load=load)
+    options = replace(options, push=push, load=load, native=native)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
     return build_or_plan(arguments, overrides, options, show)
