@@ -176,6 +176,10 @@ class Step(Struct, frozen=True, kw_only=True):
         """The steps whose images this step is built from."""
         return tuple(image.source for image in self.images if isinstance(image.source, StepId))
 
+    def read_dockerfile(self) -> bytes:
+        """Return the Dockerfile itself, whether it is generated or a file. Errors: `OSError`."""
+        return self.dockerfile.read_bytes() if self.text is None else self.text
+
     def image(self, name: str) -> ImageInput:
         """Return the image input with a name. Errors: `KeyError` if there is none."""
         for candidate in self.images:

@@ -154,7 +154,7 @@ def build_spec_for(
 
 def _dockerfile(step: Step, shown: str) -> bytes:
     try:
-        return step.dockerfile.read_bytes() if step.text is None else step.text
+        return step.read_dockerfile()
     except OSError as error:
         raise WrongUseError(
             f"{shown}: cannot be read: {error.strerror}", hint="Check whether it was moved or deleted."

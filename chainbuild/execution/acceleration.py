@@ -93,7 +93,7 @@ class Acceleration:
                 continue
             choice = options.native.of(step)
             try:
-                dockerfile = parse(_content(step), str(step.dockerfile))
+                dockerfile = parse(step.read_dockerfile(), str(step.dockerfile))
             except OSError:
                 continue  # reported when the step is built
             text = _reason_against(step, dockerfile, choice)
@@ -183,7 +183,7 @@ class Acceleration:
         tools, found = self._tools_of(step)
         if tools is None or found is None or not tools.native:
             return spec
-        raw = spec.source if spec.source is not None else _content(step)
+        raw = spec.source if spec.source is not None else step.read_dockerfile()
         lines = self._lines(step, parse(raw, spec.shown))
         if not lines:
             return spec
@@ -222,10 +222,6 @@ class Acceleration:
             contexts=frozenset(name for name, _ in step.contexts),
             target=step.target,
         )
-
-
-def _content(step: Step) -> bytes:
-    return step.dockerfile.read_bytes() if step.text is None else step.text
 
 
 def _args(step: Step) -> Mapping[str, str]:
@@ -290,6 +286,6 @@ def _parent(step: Step) -> ImageInput | None:
 def _writer(step: Step) -> str:
     """Return the step's name if it writes a specs file of GCC."""
     try:
-        return step.name if writes_specs(parse(_content(step), str(step.dockerfile))) else ""
+        return step.name if writes_specs(parse(step.read_dockerfile(), str(step.dockerfile))) else ""
     except OSError:
         return ""

@@ -103,7 +103,7 @@ def chosen(
         try:
             components = planner.components(step, parents)
             known = planner.dockerfile_facts(step, parents)
-            raw = step.dockerfile.read_bytes() if step.text is None else step.text
+            raw = step.read_dockerfile()
         except (WrongUseError, OSError):
             break  # reported when the step itself is built
         context = parent_context(step, raw, known)

@@ -66,7 +66,7 @@ class InputReader:
 
         Errors: `WrongUseError` if a file of the context cannot be read.
         """
-        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        raw = step.read_dockerfile()
         facts = self._facts(step, raw, images)
         unused = _unused_contexts(step, facts)
         files = {name: _in_words(file) for name, file in self._files(step, facts)}
@@ -94,7 +94,7 @@ class InputReader:
 
     def facts(self, step: Step, images: Mapping[str, ImageFacts]) -> Facts:
         """Return what the step's Dockerfile reads and what it adds to an image's config."""
-        return self._facts(step, step.dockerfile.read_bytes() if step.text is None else step.text, images)
+        return self._facts(step, step.read_dockerfile(), images)
 
     def _facts(self, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
         args = {arg.name: arg.value for arg in step.args}
@@ -124,7 +124,7 @@ class InputReader:
     def check(self, step: Step, images: Mapping[str, ImageFacts]) -> Checked:
         """Check that the files the step requires exist. `images` has the facts of the images that are known so far."""
         try:
-            raw = step.dockerfile.read_bytes() if step.text is None else step.text
+            raw = step.read_dockerfile()
         except OSError:
             return Checked()  # reported by whatever reads its components
         facts = self._facts(step, raw, images)
@@ -171,13 +171,13 @@ class InputReader:
 
         It covers modification times as well, so it changes more often than the key. Errors: as `components`.
         """
-        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        raw = step.read_dockerfile()
         files = self._files(step, self._facts(step, raw, images))
         return sent_digest(step.context, [*files, ("", ContextFile(path="", kind="file", mode=0, digest=_sha256(raw)))])
 
     def context_files(self, step: Step, images: Mapping[str, ImageFacts]) -> tuple[ContextFile, ...]:
         """Return the entries of its own context that the step can read. Errors: as `components`."""
-        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        raw = step.read_dockerfile()
         files = self._files(step, self._facts(step, raw, images))
         # The names of other contexts' files have "//" in them.
         return tuple(file for name, file in files if name == file.path)

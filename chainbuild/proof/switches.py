@@ -15,7 +15,7 @@ _OFF: Final = frozenset({"0", "false", "no", "off"})
 def switches(step: Step, raw: bytes | None = None) -> dict[str, str | None]:
     """Return the values of the build arguments that a step's Dockerfile declares. `raw`: its content, if already read."""
     if raw is None:
-        raw = step.dockerfile.read_bytes() if step.text is None else step.text
+        raw = step.read_dockerfile()
     declared = all_declarations(parse(raw, str(step.dockerfile)))
     return {argument.name: argument.default for argument in declared} | {arg.name: arg.value for arg in step.args}
 
