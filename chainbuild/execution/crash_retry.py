@@ -33,19 +33,15 @@ class CrashRetry:
 
     def build(self, spec: BuildSpec) -> BuildResult:
         """Build the image of a step. Errors: those of the driver; after a second crash, the message says so."""
-        try:
-            return self._driver.build(spec, self._emit)
-        except BuildFailedError as error:
-            if not self.tries_again(spec, error):
+        while True:
+            try:
+                return self._driver.build(spec, self._emit)
+            except BuildFailedError as error:
+                if self.tries_again(spec, error):
+                    continue
                 if error.emulator_crash and spec.step in self._crashes:
                     error.message = error.message.replace("QEMU crashed while", "QEMU crashed twice while", 1)
                 raise
-        try:
-            return self._driver.build(spec, self._emit)
-        except BuildFailedError as error:
-            if error.emulator_crash:
-                error.message = error.message.replace("QEMU crashed while", "QEMU crashed twice while", 1)
-            raise
 
     def tries_again(self, spec: BuildSpec, error: ChainbuildError) -> bool:
         """Return whether a failed step is to be built once more, and report that."""
