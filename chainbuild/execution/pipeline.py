@@ -192,7 +192,7 @@ def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: 
     """Report the plan, and check that this machine can do what it says: fail now, not after an hour of building."""
     for text in plan.warnings:
         session.warn(text)
-    steps = tuple(_planned_step(decision) for decision in (*native.decisions, *plan.decisions))
+    steps = tuple(planned_step(decision) for decision in (*native.decisions, *plan.decisions))
     session.emit(events.RunStarted(steps=steps, log_folder=log_folder))
     if not plan.builds:
         return
@@ -263,7 +263,8 @@ def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: 
         index.update(chains[0], [outcome.results[step].record for step in steps], made)
 
 
-def _planned_step(decision: Decision) -> events.PlannedStep:
+def planned_step(decision: Decision) -> events.PlannedStep:
+    """Return what a run reports about a decision when it starts."""
     return events.PlannedStep(
         step=decision.step.id,
         action=decision.action,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chainbuild.errors import ChainbuildError, WrongUseError
 from chainbuild.events import Message, PlannedStep, RunFinished, RunStarted
-from chainbuild.execution.pipeline import make_tools, plan_tools
+from chainbuild.execution.pipeline import make_tools, plan_tools, planned_step
 from chainbuild.execution.session import Session
 from chainbuild.model import Graph
 from chainbuild.native.roots import Root
@@ -40,13 +40,7 @@ def make_all(
 def _planned(session: Session, reference: ImageReference, platforms: tuple[Platform, ...]) -> Iterator[PlannedStep]:
     for platform in platforms:
         for decision in plan_tools(_graph(session, reference, platform), session).plan.decisions:
-            yield PlannedStep(
-                step=decision.step.id,
-                action=decision.action,
-                reason=decision.reason,
-                image=str(decision.step.reference),
-                expected_seconds=decision.expected_seconds,
-            )
+            yield planned_step(decision)
 
 
 def _made(session: Session, reference: ImageReference, platform: Platform, log_path: LogPath) -> Tools:
