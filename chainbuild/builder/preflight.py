@@ -76,8 +76,8 @@ def means(text: str, platform: Platform) -> bool:
 
 
 def is_native(builder: BuilderInfo, platform: Platform) -> bool:
-    """Return whether a builder runs programs of the platform without emulation; it lists its own platform first."""
-    return bool(builder.platforms) and means(builder.platforms[0], platform)
+    """Return whether one of a builder's machines runs programs of the platform without emulation."""
+    return any(means(text, platform) for text in builder.own_platforms)
 
 
 def engine_problem() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.preflight import is_native
 from chainbuild.context.dockerignore import own_ignore
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.evaluation import foreign_frontend
@@ -116,7 +117,7 @@ class Acceleration:
         if platform.oci == own.oci or platform.oci in _RUNS_ITSELF.get(own.oci, ()):
             return False
         try:
-            return platform.oci not in self._session.driver.inspect(platform).own_platforms
+            return not is_native(self._session.driver.inspect(platform), platform)
         except (ChainbuildError, OSError):
             return True  # reported where the builder is used
 
@@ -187,13 +188,12 @@ class Acceleration:
         lines = self._lines(step, parse(raw, spec.shown))
         if not lines:
             return spec
-        check = f"{found.choice.percent} {found.log}" if found.log else ""
         return replace(
             spec,
             source=raw,
             ignore=spec.ignore if spec.source is not None else own_ignore(step.dockerfile),
             run_lines=lines,
-            run_flags=tools.flags(check),
+            run_flags=tools.flags(found.log, found.choice.percent),
         )
 
     def verdicts(self, step: Step) -> Mapping[str, str]:

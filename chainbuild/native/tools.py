@@ -70,15 +70,12 @@ class Tools(Struct, frozen=True, kw_only=True):
         """The version of GCC that is emulated here and that the distribution has the source of; empty if there is none."""
         return self.emulated.get(GCC, "").partition(" ")[0]
 
-    def flags(self, check: str = "") -> tuple[str, ...]:
-        """Return the flags of a RUN that make the tools available. `check`: the percentage and the id of its log."""
+    def flags(self, log: str = "", percent: int = 100) -> tuple[str, ...]:
+        """Return the flags of a RUN that make the tools available. `log`: the id of a check's log, `percent` its share."""
         base = f"--mount=type=bind,from={self.image}"
         specs = f"/usr/lib/gcc/{TRIPLETS[self.platform.oci]}/specs"
         flags = (f"{base},source=/tools,target={MOUNTED}", f"{base},source=/specs,target={specs}")
-        if not check:
-            return flags
-        percent, _, name = check.partition(" ")
-        return (*flags, f"--mount=type=cache,id={name},target={check_folder(name, int(percent))}")
+        return (*flags, f"--mount=type=cache,id={log},target={check_folder(log, percent)}") if log else flags
 
 
 def check_folder(name: str, percent: int) -> str:

@@ -79,7 +79,7 @@ class FakeDriver:
     """The same of those with compilers from source."""
     native_log: str = ""
     """What `--native=check` has written when it is read."""
-    own_platforms: frozenset[str] = frozenset()
+    own_platforms: frozenset[str] = frozenset({"linux/amd64"})
     """The platforms of the builder's machines."""
     changes: dict[StepId, dict[str, Any]] = field(default_factory=dict)
     """Additional config of the images of steps, by step id."""

@@ -65,11 +65,11 @@ def test_any_versions_are_read_or_damage(text: str) -> None:
 
 
 @pytest.mark.parametrize("oci", TRIPLETS)
-@pytest.mark.parametrize("check", ["", "5 chainbuild-native-0123"])
-def test_flags_can_be_written_and_are_not_added_twice(oci: str, check: str) -> None:
+@pytest.mark.parametrize("log", ["", "chainbuild-native-0123"])
+def test_flags_can_be_written_and_are_not_added_twice(oci: str, log: str) -> None:
     tools = Tools(image=f"{CHAIN}/chainbuild/native@sha256:{'0' * 64}", platform=Platform.parse(oci))
-    flags = tools.flags(check)
-    assert len(flags) == (3 if check else 2)
+    flags = tools.flags(log, 5)
+    assert len(flags) == (3 if log else 2)
     assert f"target=/usr/lib/gcc/{TRIPLETS[oci]}/specs" in flags[1]
     written = add_run_flags(b"FROM debian\nRUN make\n", {2}, flags)
     assert written == f"FROM debian\nRUN {' '.join(flags)} make\n".encode()
@@ -78,7 +78,7 @@ def test_flags_can_be_written_and_are_not_added_twice(oci: str, check: str) -> N
 
 
 def test_flags_of_a_check_mount_its_log() -> None:
-    *_, log = Tools(image="x", platform=ARM64).flags("5 some-id")
+    *_, log = Tools(image="x", platform=ARM64).flags("some-id", 5)
     assert log == "--mount=type=cache,id=some-id,target=/.chainbuild-native-check/5-some-id"
 
 

@@ -29,7 +29,11 @@ class Usage(NamedTuple):
 
 
 BUILDER = BuilderInfo(
-    name="default", driver="docker", platforms=("linux/amd64", "linux/arm64", "linux/mars"), status="running"
+    name="default",
+    driver="docker",
+    platforms=("linux/amd64", "linux/arm64", "linux/mars"),
+    status="running",
+    own_platforms=frozenset({"linux/amd64"}),
 )
 
 
@@ -159,7 +163,7 @@ def test_doctor_without_base_runs_no_program(world: World) -> None:
 
 @pytest.mark.parametrize("first", ["linux/mars", "linux/amd64/v3", "linux/arm64/v8"])
 def test_builder_with_unknown_platforms_is_accepted(world: World, first: str) -> None:
-    driver = FakeBuilders(world, replace(BUILDER, platforms=(first, "linux/arm64")))
+    driver = FakeBuilders(world, replace(BUILDER, platforms=(first, "linux/arm64"), own_platforms=frozenset({first})))
     finding = examine(world, driver, ARM64)[1]
     assert finding.state == "ok"
     assert ("natively" in finding.told) is (first == "linux/arm64/v8")
