@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import asdict
+
+from chainbuild.values import convert
 
 KEPT: Final = 100
 """Maximum number of warnings in a record. The report attached to a minimized image has all of its stage."""

@@ -1,4 +1,8 @@
-"""Copies of values with some fields changed, and bases of values that compare by some fields or show none.
+"""Values from documents, copies with some fields changed, and bases of values that compare by some fields or show none.
+
+`msgspec` collects the fields of a type when a thread first converts to it. A second thread that converts to the same type
+meanwhile finds half of them and the process crashes (seen with 0.22). Here one thread at a time collects; `convert` and
+`decode_json` therefore stand for the functions of `msgspec`.
 
 `msgspec.structs.replace` accepts any name and any type. Here the type checker sees `dataclasses.replace` instead, for which
 it knows the fields of every `Struct` and checks the arguments.
@@ -6,9 +10,17 @@ it knows the fields of every `Struct` and checks the arguments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+import msgspec
 from msgspec import Struct
+
+_T = TypeVar("_T")
+_COLLECTED: Final[set[object]] = set()
+"""Types whose fields `msgspec` knows."""
+_COLLECTING: Final = Lock()
 
 if TYPE_CHECKING:
     from dataclasses import replace
@@ -22,6 +34,32 @@ else:
         import dataclasses
 
         return dataclasses.replace(value, **changes)
+
+
+@overload
+def convert(document: object, kind: type[_T]) -> _T: ...
+@overload
+def convert(document: object, kind: Any) -> Any: ...
+def convert(document: object, kind: Any) -> Any:
+    """Return a value of a type from what a JSON document holds. Errors: `msgspec.ValidationError`."""
+    _collect(kind)
+    return msgspec.convert(document, kind)
+
+
+def decode_json(raw: bytes | str, kind: type[_T], *, make: Callable[[Any, Any], Any] | None = None) -> _T:
+    """Return a value of a type from JSON text; `make(kind, value)` makes types that `msgspec` does not know.
+
+    Errors: `msgspec.DecodeError` if it is no JSON, `msgspec.ValidationError` if it is of another type.
+    """
+    _collect(kind)
+    return msgspec.json.decode(raw, type=kind, dec_hook=make)
+
+
+def _collect(kind: object) -> None:
+    if kind not in _COLLECTED:
+        with _COLLECTING:
+            msgspec.json.Decoder(kind)
+            _COLLECTED.add(kind)
 
 
 class Compared(Struct, frozen=True, eq=False):
@@ -48,4 +86,4 @@ class Discreet(Struct, frozen=True):
         return []
 
 
-__all__ = ["Compared", "Discreet", "replace"]
+__all__ = ["Compared", "Discreet", "convert", "decode_json", "replace"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct, convert
+from msgspec import Meta, Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotReadyError
@@ -16,6 +16,7 @@ from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, stamped
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
+from chainbuild.values import convert
 
 VISIBILITY_LABEL: Final = "org.casa-distro.visibility"
 """The visibility of an image: `public` or `private`. Set for image types; allowed for any image."""

@@ -19,6 +19,7 @@ from chainbuild.patterns import regex
 from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
+from chainbuild.values import decode_json
 
 _RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
 _SPECS: Final = regex(r"/usr/lib/gcc/[^/]+/specs")
@@ -91,7 +92,7 @@ def _remembered(memory: Path | None) -> Root | None:
     if memory is None:
         return None
     try:
-        return msgspec.json.decode(memory.read_bytes(), type=Root)
+        return decode_json(memory.read_bytes(), Root)
     except (OSError, msgspec.DecodeError):
         return None
 

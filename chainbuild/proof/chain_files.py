@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
@@ -20,6 +20,7 @@ from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import PROGRAM, minimize_program, proof_path
 from chainbuild.model import Step
 from chainbuild.patterns import regex
+from chainbuild.values import convert
 
 Kind = Literal["library", "module", "path"]
 _MOST_LETTERS: Final = 20_000

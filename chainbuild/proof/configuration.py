@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, field
 
 from chainbuild.minimize.notices import fix_line
 from chainbuild.proof.chain_files import Owned, Question
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_warnings import StepWarning
+from chainbuild.values import convert
 
 _FILES: Final = "ADDITIONAL_FILES"
 VERDICT: Final = "configuration"

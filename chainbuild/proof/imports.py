@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import Struct, convert
+from msgspec import Struct
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotProvenError
@@ -27,6 +27,7 @@ from chainbuild.proof.libraries import SHOWN_FINDINGS, PythonEnvironment
 from chainbuild.references import Platform
 from chainbuild.step_warnings import StepWarning
 from chainbuild.text import plural
+from chainbuild.values import convert
 
 VERDICT: Final = "imports"
 SWITCH: Final = "PROVE_IMPORTS"

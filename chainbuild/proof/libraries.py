@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, convert
+from msgspec import Struct
 
 from chainbuild.builder.build_spec import BuildDriver, BuildSpec
 from chainbuild.errors import ChainbuildError, NotProvenError
@@ -23,7 +23,7 @@ from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import StepWarning
 from chainbuild.text import plural
-from chainbuild.values import replace
+from chainbuild.values import convert, replace
 
 REPORT = "report.json"
 BILL = "sbom.spdx.json"

@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from chainbuild.model import UNKNOWN
 from chainbuild.records.tags import key_tag
+from chainbuild.values import convert
 
 SCHEMA: Final = "k2"
 """The key's schema. Raise it if the set of components or their meaning changes."""

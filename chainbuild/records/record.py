@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from chainbuild.errors import WrongUseError
@@ -18,6 +18,7 @@ from chainbuild.step_id import StepId
 from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.keyring import TrustedKey
+from chainbuild.values import convert
 
 SCHEMA: Final = "chainbuild.record/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.record.v2+json"

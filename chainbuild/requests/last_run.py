@@ -18,7 +18,7 @@ from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
 from chainbuild.model import BuildArg
 from chainbuild.requests.options import RunOptions
-from chainbuild.values import replace
+from chainbuild.values import decode_json, replace
 
 _FOLDER: Final = "last-words"
 _EARLIER: Final = Path(".chainbuild") / "last-words.json"
@@ -45,7 +45,7 @@ def load_last_run(root: Path) -> RunOptions:
     Errors: `WrongUseError` if there are none.
     """
     try:
-        options = json.decode(read_private(_path(root)) or b"", type=RunOptions, dec_hook=lambda kind, text: kind(text))
+        options = decode_json(read_private(_path(root)) or b"", RunOptions, make=lambda kind, text: kind(text))
     except (NotReadyError, OSError, ValueError, RecursionError):
         options = None
     if options is None or not all((options.repo, options.tag, options.base, options.option, options.production)):

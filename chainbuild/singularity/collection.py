@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, convert
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from chainbuild import limits
@@ -19,6 +19,7 @@ from chainbuild.host.folders import write_whole
 from chainbuild.patterns import regex
 from chainbuild.references import Digest
 from chainbuild.singularity.names import SUFFIX, SifName
+from chainbuild.values import convert
 
 SCHEMA: Final = "chainbuild.sif/1"
 CHECKSUM: Final = ".sha256"

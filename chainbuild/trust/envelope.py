@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PublicKey, SigningKey
+from chainbuild.values import decode_json
 
 MEDIA_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 MOST_SIGNATURES: Final = 16
@@ -61,7 +61,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
         """Read an envelope. Errors: `EnvelopeError`."""
         try:
             # As text: msgspec does not decode fields that it skips.
-            return msgspec.json.decode(raw.decode(), type=cls)
+            return decode_json(raw.decode(), cls)
         except (ValueError, RecursionError) as error:
             raise EnvelopeError(f"not a DSSE envelope ({error})") from error
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import runpy
 
-from tests.support.imports import MODULES, ROOT, imports
+from tests.support.imports import MODULES, ROOT, imports, parsed
 
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors minimize patterns step_id step_warnings toposort values",
-        "events host text",
+        "errors minimize patterns step_id toposort values",
+        "host step_warnings text",
+        "events",
         "limits references trust yamlspec",
         "model registry",
         "dockerfile parsing",
@@ -67,6 +68,26 @@ def test_modules_import_no_private_name_of_another() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chainbuild")
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.endswith("__")
+    ]
+    assert wrong == []
+
+
+def test_only_values_converts_with_msgspec() -> None:
+    wrong = [
+        f"{module}:{node.lineno}"
+        for module in MODULES
+        if module != "chainbuild.values"
+        for node in ast.walk(parsed(module))
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "msgspec"
+            and "convert" in {one.name for one in node.names}
+        )
+        or (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(("json.decode", "json.Decoder", "msgspec.convert"))
+            and len(node.args) + len(node.keywords) > 1
+        )
     ]
     assert wrong == []
 

@@ -1,20 +1,42 @@
-"""Copies of values with changed fields, for structs and dataclasses."""
+"""Values from documents, and copies of values with changed fields."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import pytest
+from msgspec import Struct
 
 from chainbuild.events import Message
 from chainbuild.model import Ask, Secret
-from chainbuild.values import replace
+from chainbuild.values import convert, replace
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
     x: int
     y: int = 0
+
+
+class Inner(Struct):
+    x: reading_takes_a_while()  # type: ignore[valid-type]
+
+
+class Outer(Struct):
+    first: Inner
+    second: int
+
+
+READING, READ = Event(), Event()
+
+
+def reading_takes_a_while() -> type:
+    """Return the type of a field, as late as another thread's conversion or a moment allow."""
+    READING.set()
+    READ.wait(0.2)
+    return int
 
 
 def test_replace_changes_only_given_fields_of_struct() -> None:
@@ -46,3 +68,15 @@ def test_discreet_value_shows_none_of_its_fields() -> None:
 def test_replace_of_unknown_field_raises_type_error(value: Message | Point) -> None:
     with pytest.raises(TypeError):
         replace(value, nothing=1)  # type: ignore[call-arg]
+
+
+def test_convert_to_type_that_another_thread_reads_waits() -> None:
+    def second() -> Outer:
+        READING.wait()
+        made = convert({"first": {"x": 1}, "second": 2}, Outer)
+        READ.set()
+        return made
+
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(second), pool.submit(convert, {"first": {"x": 1}, "second": 2}, Outer)]
+        assert [one.result() for one in made] == [Outer(Inner(1), 2)] * 2

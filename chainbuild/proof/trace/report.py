@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, convert, field
+from msgspec import Struct, field
 
 from chainbuild import limits
 from chainbuild.errors import ChainbuildError
 from chainbuild.proof.chain_files import package_title
+from chainbuild.values import convert
 
 
 class TracedPackage(Struct, frozen=True, kw_only=True):
