@@ -175,9 +175,12 @@ class Place:
         where = ["--registry", self.registry] if self.registry else ["--registry-port", str(self.port)]
         return [platform, self.repo, tag, self.base, option, self.production, *where, *flags]
 
-    def build(self, option: str, *flags: str, platform: str = OWN, tag: str = "v1", code: int | None = 0) -> Done:
-        """Build with `--json` and check the exit code (None: any)."""
-        done = self.run(*self.words(option, "--json", *flags, platform=platform, tag=tag))
+    def build(
+        self, option: str, *flags: str, platform: str = OWN, tag: str = "v1", code: int | None = 0, load: bool = False
+    ) -> Done:
+        """Build with `--json`, load results into the local store if asked to, and check the exit code (None: any)."""
+        where = () if load else ("--no-load",)
+        done = self.run(*self.words(option, "--json", *where, *flags, platform=platform, tag=tag))
         assert code is None or done.code == code, done.told()
         return done
 

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import CASES, OWN, Done, Lay, Place, container_output, docker
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 SOURCE = CASES / "atom-source"
 STEPS = ["10-redis", "20-source", "30-c", "40-cpp", "50-python", "60-cli", "70-environment"]

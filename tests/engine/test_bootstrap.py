@@ -158,6 +158,7 @@ def foreign(needs_mmdebstrap: None, request: pytest.FixtureRequest) -> Platform:
     pytest.skip("this machine emulates no platform")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packages", [(), ("liblocale-gettext-perl", "adduser")], ids=["minimal", "perl modules"])
 def test_native_programs_give_the_root_of_emulation_only(
     foreign: Platform, tmp_path: Path, packages: tuple[str, ...]

@@ -203,7 +203,7 @@ def test_result_with_missing_libraries_is_not_tagged(lay: Lay) -> None:
             "lib/libfuture.so.1": future,
         }
     )
-    done = place.build("one", code=5)
+    done = place.build("one", code=5, load=True)
     assert done.error["error"] == "NotProvenError"
     findings = "\n".join(done.error["findings"])
     for name in ("libuser.so.1", "libgone.so.1", "libfuture.so.1", "GLIBC_2.99"):

@@ -20,7 +20,7 @@ import pytest
 
 from .conftest import OWN, PATIENCE, Place, docker, eventually, kill, write_tree
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.long]
 
 NOTHING = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 BACKGROUND = (0x2C, 0x4A, 0x6B)

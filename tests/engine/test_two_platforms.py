@@ -25,7 +25,7 @@ COPYING = (
 def tiny(lay_once: Lay) -> tuple[Place, Done]:
     """The case `tiny`, built for both platforms in one command."""
     place = lay_once("tiny")
-    return place, place.build("tiny", platform=",".join(BOTH))
+    return place, place.build("tiny", platform=",".join(BOTH), load=True)
 
 
 def test_platforms_are_both_built_and_run(tiny: tuple[Place, Done]) -> None:

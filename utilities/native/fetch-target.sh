@@ -1,16 +1,13 @@
 #!/bin/sh
 # Unpack into /target what a fresh `g++ gfortran` of the distribution has on another platform, as apt would install it today.
 #
-# usage: fetch-target.sh ARCHITECTURE/VARIANT   (BuildKit's TARGETARCH and TARGETVARIANT)
+# usage: fetch-target.sh ARCHITECTURE   (BuildKit's TARGETARCH, one of a platform with native tools)
 #
 # Out: /target; /target-packages, "NAME VERSION" lines; /architecture, Debian's name of the platform.
 set -eu
 case $1 in
-  arm/v7) target=armhf ;;
-  arm/*) target=armel ;;
-  ppc64le/*) target=ppc64el ;;
-  386/*) target=i386 ;;
-  *) target=${1%/*} ;;
+  ppc64le) target=ppc64el ;;
+  *) target=$1 ;;
 esac
 echo "$target" >/architecture
 mkdir -p /apt/lists/partial /apt/archives/partial

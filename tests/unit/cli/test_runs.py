@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -266,6 +266,15 @@ def test_deadline_stops_before_a_step_that_takes_longer(
     assert world.driver.built == [BLAS, VENV, MINIMIZE, PRODUCTION]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell lets a program in the background ignore SIGINT; its child ignores it, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_stops_the_builder_and_next_run_resumes(world: World, build: Command) -> None:
     assert threading.current_thread() is threading.main_thread()
 
