@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -49,17 +50,25 @@ def linked_context(root: Path, sent: str) -> Iterator[Path]:
 
 
 def _folder() -> Path | None:
-    """Return the user's folder of links after removing old links; None if it cannot be used."""
+    """Return the user's folder of links; None if it cannot be used."""
     try:
         folder = private_folder(cache_home() / "contexts")
-        names = os.listdir(folder)  # noqa: PTH208 - names are enough
+        _tidy(folder)
     except (NotReadyError, OSError):
         return None
-    if len(names) > _MOST_LINKS:
-        limit = time.time() - _KEPT_SECONDS
-        for name in names:
-            # Another run may delete the same link.
-            with suppress(OSError):
-                if (folder / name).lstat().st_mtime < limit:
-                    (folder / name).unlink()
     return folder
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Remove old links, once per process: after a day of many builds there are thousands to look at."""
+    with os.scandir(folder) as entries:
+        links = list(entries)
+    if len(links) <= _MOST_LINKS:
+        return
+    limit = time.time() - _KEPT_SECONDS
+    for link in links:
+        # Another run may delete the same link.
+        with suppress(OSError):
+            if link.stat(follow_symlinks=False).st_mtime < limit:
+                os.unlink(link)  # noqa: PTH108 - thousands of paths are not made for it

@@ -358,7 +358,7 @@ class Executor:
             services.records.write(step.repository, record)
         self._warn(step, record)
         services.before_name(step, image.digest)
-        put_tag(services.registries, step.reference, image.digest)
+        put_tag(services.registries, step.reference, image.digest, known=image.manifest)
         return record
 
     def _input_change(self, step: Step, components: Components) -> str:

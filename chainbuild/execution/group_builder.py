@@ -192,6 +192,8 @@ class _Solve:
         self._components = members[0].components
         self._places = {member.step.id: place for place, member in enumerate(members)}
         self._started: dict[int, tuple[float, float]] = {}
+        self._finished: dict[StepId, RemoteImage] = {}
+        """The image of the step that has ended last."""
         self._shown = -1
         self._held: list[list[events.Event]] = [[] for _ in members]
         self._lock = threading.Lock()
@@ -280,13 +282,14 @@ class _Solve:
         step, components = self._members[place].step, self._components
         try:
             image = resolve(self._services.registries, staging_reference(step).with_digest(digest), step.platform)
-            _, images = self._work.inputs.images(step)
+            _, images = self._work.inputs.images(step, known=self._finished)
             if place and not _is_on(image, images[step.parent]):
                 self.trouble = f"the layers of {step.id} do not begin with those of its parent"
                 return False
             record = self._work.recorded(step, components, spec, image, images, self._began(place)[0])
         except ChainbuildError as error:
             self.fail(error)
+        self._finished = {step.id: image}
         self._run.settle(self._work.finished(step, record))
         return record.image == digest
 

@@ -47,8 +47,13 @@ class StepInputs:
         ]
         return tuple(dict.fromkeys((*bases, *entries, ProvenanceStep(step=step.id, key=key))))
 
-    def images(self, step: Step, *, without: str = "") -> tuple[dict[str, str], dict[str, RemoteImage]]:
-        """Return the pinned reference for each image input, and the resolved images; `without` is left out."""
+    def images(
+        self, step: Step, *, without: str = "", known: Mapping[StepId, RemoteImage] | None = None
+    ) -> tuple[dict[str, str], dict[str, RemoteImage]]:
+        """Return the pinned reference for each image input, and the resolved images; `without` is left out.
+
+        `known` are results of steps that were read from the registry a moment ago.
+        """
         pinned: dict[str, str] = {}
         images: dict[str, RemoteImage] = {}
         for image in step.images:
@@ -56,7 +61,8 @@ class StepInputs:
                 continue
             if image.from_step is not None:
                 need = self._outcome.results[image.from_step]
-                images[image.name] = resolve(self._services.registries, need.reference, need.step.platform)
+                seen = known.get(image.from_step) if known else None
+                images[image.name] = seen or resolve(self._services.registries, need.reference, need.step.platform)
                 pinned[image.name] = images[image.name].reference.pinned
             else:
                 resolved = self._services.found[str(image.source), image.platform.oci]

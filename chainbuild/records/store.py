@@ -12,7 +12,7 @@ that is busy or responds with nonsense is an error.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -192,9 +192,8 @@ class RecordStore:
     ) -> None:
         if replaces:
             self.clear_index(repository, record)
-        names = [record.key, image_record_tag(record.image), *([last_tag(record.family)] if newest else [])]
-        for name in names:
-            self._put(repository.with_tag(name), envelope, repository)
+        names = [image_record_tag(record.image), *([last_tag(record.family)] if newest else [])]
+        self._put(repository.with_tag(record.key), envelope, repository, also=names)
         self._put(self.chain.records.with_tag(record.key), envelope, repository)
 
     def vouch(self, repository: ImageReference, image: RemoteImage, origin: str) -> None:
@@ -212,7 +211,9 @@ class RecordStore:
         """
         clear_index(self.registries, repository, record.step, self.keyring)
 
-    def _put(self, name: ImageReference, envelope: Envelope, repository: ImageReference) -> None:
+    def _put(
+        self, name: ImageReference, envelope: Envelope, repository: ImageReference, also: Iterable[str] = ()
+    ) -> None:
         put_artifact(
             self.registries,
             name,
@@ -220,6 +221,7 @@ class RecordStore:
             media_type=MEDIA_TYPE,
             content=envelope.raw,
             annotations={REPOSITORY_ANNOTATION: repository.repository},
+            also=also,
         )
 
     def _place(self, path: str) -> ImageReference | None:

@@ -50,8 +50,12 @@ def put_artifact(
     media_type: str = "application/json",
     annotations: Mapping[str, str] | None = None,
     subject: Descriptor | None = None,
+    also: Iterable[str] = (),
 ) -> Digest:
-    """Store an artifact under the reference's tag. The same content gives the same digest."""
+    """Store an artifact under the reference's tag, and under the tags of `also` in the same repository, in that order.
+
+    The same content gives the same digest.
+    """
     client = registries.client(reference)
     client.put_blob(reference.repository, _EMPTY)
     client.put_blob(reference.repository, content)
@@ -62,9 +66,9 @@ def put_artifact(
         annotations=annotations,
         subject=subject,
     )
-    return client.put_manifest(
-        reference.repository, reference.tag or manifest.digest, manifest.raw, manifest.media_type
-    )
+    for name in (reference.tag or manifest.digest, *also):
+        client.put_manifest(reference.repository, name, manifest.raw, manifest.media_type)
+    return manifest.digest
 
 
 def read_artifact(registries: Registries, reference: ImageReference, *artifact_types: str) -> Artifact | None:

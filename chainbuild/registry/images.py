@@ -121,13 +121,18 @@ def read_index(registries: Registries, reference: ImageReference) -> Index | Non
     return Index.of(raw, where=str(reference)) if raw.is_index else None
 
 
-def put_tag(registries: Registries, reference: ImageReference, digest: Digest) -> None:
-    """Point the reference's tag at a manifest of the repository, unless it already does."""
+def put_tag(
+    registries: Registries, reference: ImageReference, digest: Digest, *, known: RawManifest | None = None
+) -> None:
+    """Point the reference's tag at a manifest of the repository, unless it already does.
+
+    `known` is that manifest if it was read already.
+    """
     client = registries.client(reference)
     manifest = client.head(reference.repository, reference.tag_or_latest)
     if manifest is not None and manifest.digest == digest:
         return
-    raw = client.manifest(reference.repository, digest)
+    raw = known or client.manifest(reference.repository, digest)
     client.put_manifest(reference.repository, reference.tag_or_latest, raw.raw, raw.media_type)
 
 

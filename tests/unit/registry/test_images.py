@@ -72,6 +72,23 @@ def test_copy_within_a_registry_sends_no_layer(fake: FakeRegistry, registries: R
     assert fake.counted("PUT", "blobs") == 0
 
 
+def test_known_manifest_is_tagged_without_being_read(fake: FakeRegistry, registries: Registries) -> None:
+    made = fake.add_image("team/app:1", layers=[b"one"])
+    put_tag(registries, at("team/app:2"), made.digest, known=made.manifest)
+    assert fake.counted("GET", "manifests") == 0
+    assert resolve(registries, at("team/app:2"), AMD64).digest == made.digest
+
+
+def test_artifact_with_several_tags_is_sent_once(fake: FakeRegistry, registries: Registries) -> None:
+    names = [at(f"team/app:{tag}") for tag in ("one", "two", "three")]
+    digest = put_artifact(
+        registries, names[0], artifact_type="application/x", content=b"content", also=["two", "three"]
+    )
+    assert fake.counted("PUT", "blobs") == fake.counted("HEAD", "blobs") == 2
+    found = [read_artifact(registries, name) for name in names]
+    assert [(each.digest, each.content) for each in found if each] == [(digest, b"content")] * 3
+
+
 def test_copy_falls_back_to_sending(fake: FakeRegistry, registries: Registries) -> None:
     fake.add_image("team/app:1", layers=[b"one", b"two"])
     fake.host().can_mount = False
