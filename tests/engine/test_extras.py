@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import OWN, Done, Place, container_output, write_tree
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 LEFT = b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo left by a step below > /usr/local/lib/libtiff.so.6\n"
 

@@ -23,7 +23,7 @@ from chainbuild.values import replace
 
 from .conftest import OWN, Lay, Place, docker
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 OPTIONS = ("low", "mid", "high")
 STEP = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
