@@ -109,11 +109,11 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
 
     Which option is meant is unknown: click hides the arguments before a flag that has no value yet.
     """
+    from chainbuild.layouts.numbered_names import numbered_names
     from chainbuild.operations.init import look
 
     root = _root(ctx)
-    files = (path for name in look(root).options for path in (root / name).glob("[0-9]*-Dockerfile-*"))
-    return sorted({path.name.partition("-")[0] for path in files})
+    return sorted({item.prefix for name in look(root).options for item in numbered_names(root / name)})
 
 
 @_quiet

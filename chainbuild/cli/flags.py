@@ -177,6 +177,14 @@ def _context(default: str, metavar: str | None = None) -> Any:
 
 Context = Annotated[Path | None, _context("the folder that contains the options", "DIR")]
 LayerContext = Annotated[Path | None, _context("DIR")]
+BaseArg = Annotated[
+    str | None,
+    typer.Option(
+        "--base-arg",
+        metavar="NAME",
+        help="ARG before FROM that takes the base image (default: detected).",
+    ),
+]
 BuildArgs = Annotated[
     list[str] | None,
     typer.Option(

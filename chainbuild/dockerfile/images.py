@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, base_arg_used, find_facts
 from chainbuild.dockerfile.expansion import ExpansionError, expand
+from chainbuild.dockerfile.model import ArgDeclaration
 from chainbuild.dockerfile.results import normal_context_name
-from chainbuild.dockerfile.stages import references, resolve_stages
+from chainbuild.dockerfile.stages import ResolvedStage, StageGraph, references, resolve_stages
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
@@ -63,9 +64,7 @@ def find_base_image(
         contexts=frozenset(),
         parents={},
     )
-    lowest = graph.stages[graph.target]
-    while lowest.origin.kind == "stage":
-        lowest = graph.stages[lowest.origin.index]
+    lowest = _stages_below(graph)[-1]
     stage = lowest.stage
     arg = _whole(stage.base, dockerfile.escape)
     return BaseImage(
@@ -75,6 +74,37 @@ def find_base_image(
         arg=arg,
         declared=base_arg_used(dockerfile, arg).declared if arg else 0,
     )
+
+
+def _stages_below(graph: StageGraph) -> tuple[ResolvedStage, ...]:
+    """Return the stage that is built, and those that it is based on, the lowest last."""
+    stages = [graph.stages[graph.target]]
+    while stages[-1].origin.kind == "stage":
+        stages.append(graph.stages[stages[-1].origin.index])
+    return tuple(stages)
+
+
+def base_arg_candidates(dockerfile: Dockerfile, *, platform: Platform) -> tuple[ArgDeclaration, ...]:
+    """Return the ARGs before the first FROM that may name the base image, if the user says nothing.
+
+    These are the ARG that the last stage, or a stage below it, begins from, and those of other stages that have no default.
+    """
+    if not dockerfile.stages:
+        return ()
+    graph = resolve_stages(
+        dockerfile,
+        args={},
+        target=None,
+        target_platform=platform,
+        build_platform=platform,
+        contexts=frozenset(),
+        parents={},
+    )
+    declared = {arg.name: arg for arg in reversed(dockerfile.global_args)}
+    below = {_whole(resolved.stage.base, dockerfile.escape) for resolved in _stages_below(graph)}
+    every = {_whole(stage.base, dockerfile.escape) for stage in dockerfile.stages}
+    names = [name for name in declared if name in below or (name in every and declared[name].default is None)]
+    return tuple(sorted((declared[name] for name in names), key=lambda arg: arg.line)) if below - {""} else ()
 
 
 def _whole(text: str, escape: str) -> str:

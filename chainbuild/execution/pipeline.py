@@ -49,7 +49,9 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
 
 
 def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
-    """Resolve the external images of the graph, and decide for every step."""
+    """Report what the layout detected, resolve the external images of the graph, and decide for every step."""
+    for note in graph.notes:
+        session.emit(events.Message(text=note))
     finder = session.finder()
     backends = session.backends
     build_platform = backends.build_platform()

@@ -11,15 +11,14 @@ from msgspec import Struct, field
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.errors import Problem
-from chainbuild.layouts.numbered_folder import BASE, ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_names import PLAIN, has_numbered, numbered_names
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
-PLAIN: Final = "Dockerfile"
 TAKER: Final = "layer"
 """The name in the args files and the test of a plain Dockerfile."""
-_NUMBERED = regex(r"[0-9]+-Dockerfile-[^~#]+")
 _UNFIT = regex(r"[^A-Za-z0-9_.-]+")
 
 
@@ -85,13 +84,18 @@ def layer_name(folder: Path) -> str:
 
 
 class Piece(Struct, frozen=True, kw_only=True):
-    """A Dockerfile of a layer: `taker` is the name in its args files and its test."""
+    """A Dockerfile of a layer: `taker` is the name in its args files and its test.
+
+    `base_arg` is the ARG that takes the image of the Dockerfile before it. Empty: there is none before it.
+    """
 
     number: int
     name: str
     taker: str
     path: Path
     facts: Dockerfile
+    context: Path
+    base_arg: str = ""
 
 
 def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
@@ -108,17 +112,16 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform
         )
         return ()
     plain = folder / PLAIN
-    numbered = sorted(entry.name for entry in folder.iterdir() if _NUMBERED.fullmatch(entry.name))
-    if plain.exists() and numbered:
+    if plain.exists() and has_numbered(folder):
         tree.problem(
             folder,
-            f"has both a plain {PLAIN} and numbered ones ({numbered[0]}, …)",
+            f"has both a plain {PLAIN} and numbered ones ({numbered_names(folder)[0].file}, …)",
             "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
         )
         return ()
-    if numbered:
-        result = read_option(tree, str(folder), platforms)
-        return tuple(_numbered(tree, item, layer) for item in result)
+    if has_numbered(folder):
+        result = read_option(tree, str(folder), platforms, layer.base_arg)
+        return tuple(_numbered(item, layer) for item in result)
     if not plain.is_file():
         tree.problem(folder, "has no Dockerfile", _where_else(folder))
         return ()
@@ -128,14 +131,21 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform
     if layer.base_arg:
         problem = check_base_arg(facts, layer.base_arg)
         tree.problems += [problem] if problem else []
-    return (Piece(number=0, name=layer.name, taker=TAKER, path=plain, facts=facts),)
+    context = layer.context or folder
+    return (Piece(number=0, name=layer.name, taker=TAKER, path=plain, facts=facts, context=context),)
 
 
-def _numbered(tree: ChainFolder, item: Numbered, layer: LayerFolder) -> Piece:
-    if layer.base_arg not in {"", BASE}:
-        tree.problem(item.path, f"numbered Dockerfiles take their base as {BASE}", f"Remove the name {layer.base_arg}.")
-    name = f"{item.prefix}-{item.descriptor}"
-    return Piece(number=item.number, name=name, taker=item.descriptor, path=item.path, facts=item.facts)
+def _numbered(item: Numbered, layer: LayerFolder) -> Piece:
+    name = item.name
+    return Piece(
+        number=name.number,
+        name=name.step,
+        taker=name.taker,
+        path=item.path,
+        facts=item.facts,
+        context=layer.context or item.context or layer.folder,
+        base_arg=item.base_arg,
+    )
 
 
 def _where_else(folder: Path) -> str:

@@ -17,7 +17,7 @@ from chainbuild.dockerfile.facts import declared_args
 from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_image, image_contexts, named_images
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
-from chainbuild.layouts.numbered_folder import BASE, ChainFolder
+from chainbuild.layouts.numbered_folder import ChainFolder
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.parsing.args_files import read_args
@@ -65,7 +65,9 @@ class _Reader:
                 if chain:
                     chains.append(chain)
         repo = self.request.layers[0].image
-        graph = Graph(repo=ImageReference(repo.registry, repo.repository), chains=tuple(chains))
+        graph = Graph(
+            repo=ImageReference(repo.registry, repo.repository), chains=tuple(chains), notes=tuple(self.tree.notes)
+        )
         return Layers(graph=graph, layer_bases=tuple(layer_bases.values()))
 
     # Reading and checking ---------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ class _Reader:
             args = self._args(layer, piece, platform)
             if steps:
                 base = _Base(
-                    image=ImageInput(name=BASE, source=steps[-1].id, platform=platform),
+                    image=ImageInput(name=piece.base_arg, source=steps[-1].id, platform=platform),
                     told=LayerBase(layer=layer.name, base=None, how=""),
                 )
             else:
@@ -280,7 +282,7 @@ class _Reader:
             number=piece.number,
             platform=platform,
             dockerfile=piece.path,
-            context=layer.context or layer.folder,
+            context=piece.context,
             context_can_change=True,
             args=args,
             images=tuple(inputs),

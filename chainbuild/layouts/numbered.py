@@ -1,6 +1,7 @@
 """Numbered chains: an option is a folder of `NN-Dockerfile-<descriptor>` files, with `<descriptor>-<platform>-args`.
 
-Each step gets its parent as the build argument `BASE_IMAGE`. A chain ends with the stages `minimize` and `production`.
+Each step gets its parent as a build argument, usually `BASE_IMAGE`. A chain ends with the stages `minimize` and
+`production`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class NumberedRequest(Struct, frozen=True, kw_only=True):
     options: tuple[str, ...]
     production: ImageReference
     build_platform: Platform
+    base_arg: str = ""
+    """The ARG that takes the parent in every Dockerfile. Empty: `BASE_IMAGE`, or the one that a Dockerfile uses instead."""
     context: Path | None = None
     build_args: tuple[BuildArg, ...] = ()
     build_contexts: tuple[tuple[str, str], ...] = ()
@@ -71,7 +74,9 @@ class _Reader:
         request = self.request
         chains: list[Chain] = []
         self._check_option_names()
-        options = [(name, read_option(self.tree, name, request.platforms)) for name in request.options]
+        options = [
+            (name, read_option(self.tree, name, request.platforms, request.base_arg)) for name in request.options
+        ]
         files = {platform: self._stage_files(platform) for platform in request.platforms}
         asked = {
             (name, platform): self._stage_args(request.root / name, files[platform], platform)
@@ -91,8 +96,8 @@ class _Reader:
                     chain = self._with_stages(chain, request.root / name, stages, below)
                 chains.append(chain)
                 base, below = chain.result.id, chain.asks
-        self._check_build_args()
-        return Graph(repo=request.repo, chains=tuple(chains))
+        self._check_build_args(item for _, dockerfiles in options for item in dockerfiles)
+        return Graph(repo=request.repo, chains=tuple(chains), notes=tuple(self.tree.notes))
 
     def _stage_files(self, platform: Platform) -> StageFiles | None:
         return read_stage_files(
@@ -153,9 +158,17 @@ class _Reader:
                 "Shorten TAG, the option's name or the descriptor: a tag has at most 128 characters.",
             )
 
-    def _check_build_args(self) -> None:
+    def _check_build_args(self, dockerfiles: Iterable[Numbered]) -> None:
         names = [arg.name for arg in self.request.build_args]
         self.tree.problems.extend(unknown_args(names, self.tree.dockerfiles, path="--build-arg"))
+        base_args = {item.base_arg: item for item in dockerfiles}
+        for name in names:
+            if name in base_args:
+                self.tree.problem(
+                    None,
+                    f"--build-arg: {name} takes the base image in {self.tree.shown(base_args[name].path)}",
+                    "Give the image as BASE.",
+                )
 
     # Building the graph -----------------------------------------------------------------------------------------------
 
@@ -168,22 +181,24 @@ class _Reader:
         steps: list[Step] = []
         parent = base
         for item in dockerfiles:
-            shown_name = f"{item.prefix}-{item.descriptor}"
-            args = self._args_of(folder, item.descriptor, platform, {item.path: item.facts})
+            args = self._args_of(
+                folder, item.name.taker, platform, {item.path: item.facts}, reserved=CHAINS_ARGS | {item.base_arg}
+            )
             steps.append(
                 self._step(
                     kind=StepKind.BUILD,
-                    name=shown_name,
+                    name=item.name.step,
                     option=name,
-                    number=item.number,
+                    number=item.name.number,
                     platform=platform,
                     path=item.path,
                     facts=item.facts,
-                    context=request.context or request.root,
+                    context=request.context or item.context or request.root,
                     args=self._with_build_args(args, declared_args(item.facts)),
-                    images=((BASE, parent),),
-                    tag=f"{request.tag}-{name}-{shown_name}-{platform.name}",
-                    test=self._test_of(folder, item.descriptor),
+                    images=((item.base_arg, parent),),
+                    parent=item.base_arg,
+                    tag=f"{request.tag}-{name}-{item.name.step}-{platform.name}",
+                    test=self._test_of(folder, item.name.taker),
                 )
             )
             parent = steps[-1].id
@@ -348,6 +363,7 @@ class _Reader:
         taker: str,
         platform: Platform,
         files: Mapping[Path, Dockerfile],
+        reserved: Collection[str] = CHAINS_ARGS,
     ) -> tuple[BuildArg, ...]:
         """Return the args of a step's args file, checked against the ARGs of the Dockerfiles."""
         present = [
@@ -367,7 +383,7 @@ class _Reader:
         self.tree.problems.extend(problems)
         for arg in args:
             origin, line = place_of(arg.origin)
-            if arg.name in CHAINS_ARGS:
+            if arg.name in reserved:
                 self.tree.problem(
                     self.request.root / origin,
                     f"{arg.name} is set by the chain and cannot be set here",

@@ -20,7 +20,8 @@ from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, p
 from chainbuild.dockerfile.images import find_base_image
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.host.package_data import PROGRAM, proof_path, shipped
-from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, ChainFolder
+from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder
+from chainbuild.layouts.numbered_names import LEFT_OVER
 from chainbuild.model import HandedFile
 from chainbuild.patterns import regex
 from chainbuild.references import Platform

@@ -14,7 +14,6 @@ from chainbuild.images.attachments import attached_report
 from chainbuild.images.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS
-from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
@@ -147,7 +146,7 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
     seen: set[str] = set()
     record: Record | None = minimized.record
     while record is not None:
-        key = record.parents.get(CHAIN_IMAGE, "")
+        key = record.chain_parent
         record = records.read(minimized.place, key) if key and key not in seen else None
         seen.add(key)
         if record is not None:

@@ -58,6 +58,7 @@ class Project(Struct, frozen=True, kw_only=True):
     """The full name of an image, or the name of a layer."""
     production: str | None = None
     options: tuple[str, ...] = ()
+    base_arg: str | None = None
     layers: tuple[LayerEntry, ...] = ()
     science: ScienceEntry | None = None
     registry: str | None = None

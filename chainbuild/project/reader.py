@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
+from chainbuild.layouts.numbered_names import has_numbered
 from chainbuild.model import BuildArg
 from chainbuild.parsing.option_values import ProblemCollector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
@@ -21,7 +22,6 @@ from chainbuild.trust.keys import PublicKey
 from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes
 
 T = TypeVar("T")
-_NUMBERED: Final = "[0-9]*-Dockerfile-*"
 
 
 def read_project(path: Path, environ: Mapping[str, str]) -> Project:
@@ -114,6 +114,7 @@ class _Reader(ContentReader):
             base=self._image_or_layer(names, "base"),
             production=self._image_or_layer(names, "production"),
             options=self._options(names),
+            base_arg=values.get("base-arg"),
             layers=layers,
             science=self._science(),
             registry=session.registry,
@@ -348,4 +349,4 @@ def _last_key(place: Iterable[str | int]) -> str:
 
 
 def _option_folders(root: Path) -> list[str]:
-    return sorted({path.parent.name for path in root.glob(f"*/{_NUMBERED}")})
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and has_numbered(entry))

@@ -96,6 +96,9 @@ _NATIVE: Final = TextRule(
 )
 
 
+_BASE_ARG: Final = TextRule(what="the name of an ARG", pattern=f"^{_NAME}$", examples=("BASEIMAGE",))
+
+
 LAYER: Final = TableRule(
     what="a layer",
     keys={
@@ -117,7 +120,7 @@ LAYER: Final = TableRule(
             "for the first layer, the image in its Dockerfile).",
         ),
         "base-arg": KeyRule(
-            rule=TextRule(what="the name of an ARG", pattern=f"^{_NAME}$", examples=("BASEIMAGE",)),
+            rule=_BASE_ARG,
             about="The ARG before FROM that takes the base (default: the ARG that FROM consists of).",
         ),
         "build-args": KeyRule(rule=_BUILD_ARGS, about="Build args for this layer."),
@@ -166,6 +169,11 @@ PROJECT: Final = TableRule(
         "options": KeyRule(
             rule=ListRule(item=_FOLDER, alone=True),
             about="Folders of numbered Dockerfiles, in order: each is built on the result of the option before it.",
+        ),
+        "base-arg": KeyRule(
+            rule=_BASE_ARG,
+            about="The ARG before FROM that takes the base image in the options' Dockerfiles (default: BASE_IMAGE, "
+            "or the ARG that FROM consists of).",
         ),
         "layers": KeyRule(
             rule=ListRule(item=LAYER),

@@ -99,6 +99,7 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
     base: str | None = None
     option: str | None = None
     production: str | None = None
+    base_arg: str | None = None
     first: int | None = None
     only: int | None = None
     until: int | None = None
@@ -125,6 +126,7 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
             registry=self.registry or project.registry,
             port=self.port or project.port,
             builders=_merged_builders(project.builders, self.builders or ()),
+            base_arg=self.base_arg or project.base_arg,
             context=self.context or project.context,
             build_args=_by_name(project.build_args, self.build_args or (), _argument_name),
             build_contexts=_by_name(project.build_contexts, self.build_contexts or (), _context_name),

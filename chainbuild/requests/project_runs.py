@@ -13,6 +13,7 @@ from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
+from chainbuild.layouts.numbered_names import numbered_names
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput
 from chainbuild.parsing.option_values import ProblemCollector, read_build_args, read_build_contexts, read_secrets
 from chainbuild.planning.generations import GraphFor
@@ -93,7 +94,8 @@ class _Merger:
                 f"{self.project.shown} has neither options nor layers",
                 hint="To build science layers, run chainbuild science build.",
             )
-        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined))
+        notes = tuple(note for item in graphs for note in item.notes)
+        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined, notes=notes))
         return LayerRun(
             request=BuildRequest(
                 graph=whole,
@@ -261,8 +263,15 @@ def _graph_for(project: Project, options: RunOptions) -> GraphFor:
 
 def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Dockerfile, ...]:
     """Return the Dockerfiles of some folders, for their args. The layouts report files that cannot be read."""
-    paths = [path for folder in folders for path in sorted(folder.glob("*Dockerfile*")) if path.is_file()]
+    paths = [path for folder in folders for path in _files_of(folder)]
     return tuple(parse(path.read_bytes(), str(path)) for path in (*paths, *more) if os.access(path, os.R_OK))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    numbered_files = {folder / name.file for name in numbered_names(folder)}
+    return sorted(path for path in {*folder.glob("*Dockerfile*"), *numbered_files} if path.is_file())
 
 
 def _declared(args: Iterable[BuildArg], files: Sequence[Dockerfile]) -> tuple[BuildArg, ...]:

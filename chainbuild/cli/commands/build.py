@@ -25,6 +25,7 @@ def build(
     for_option: flags.ForOption = None,
     for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
@@ -63,7 +64,9 @@ def build(
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
-    options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
+    options = replace(
+        options, base_arg=base_arg, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret
+    )
     options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load, native=native)
@@ -87,6 +90,7 @@ def plan(
     for_option: flags.ForOption = None,
     for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
@@ -111,7 +115,9 @@ def plan(
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
-    options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
+    options = replace(
+        options, base_arg=base_arg, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret
+    )
     options = replace(
         options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
     )

@@ -24,10 +24,6 @@ Base = Annotated[
     str | None,
     typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
 ]
-BaseArg = Annotated[
-    str | None,
-    typer.Option("--base-arg", metavar="NAME", help="ARG before FROM that names the base image (default: detected)."),
-]
 Alone = Annotated[
     bool,
     typer.Option("--alone", help="Build only this layer of chainbuild.yaml, on the layers below it as last built."),
@@ -39,7 +35,7 @@ def layer(
     *,
     tag: Tag = None,
     base: Base = None,
-    base_arg: BaseArg = None,
+    base_arg: flags.BaseArg = None,
     platform: flags.Platforms = None,
     root: flags.Root = Path(),
     context: flags.LayerContext = None,

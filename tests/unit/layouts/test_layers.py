@@ -262,7 +262,7 @@ amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZE
     )
     assert layers.graph.by_id[StepId.parse("amd64/tools/20-b")].test == tmp_path / "tools/b-test"
     told = wrong(tmp_path, files, layer(tmp_path, "tools", base="debian:12", base_arg="BASEIMAGE"))
-    assert "numbered Dockerfiles take their base as BASE_IMAGE" in told[0]
+    assert "no FROM uses the ARG BASEIMAGE" in told[0]
     assert "has no image, and no base is set" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
 
 

@@ -52,6 +52,7 @@ native: {stock/*: "off", "*": check:5%}
 tests: false
 push: false
 load: true
+base-arg: BASE
 """
 
 
