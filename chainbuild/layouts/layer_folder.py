@@ -1,4 +1,4 @@
-"""Layers as requested, and their folders: one plain Dockerfile, or numbered Dockerfiles."""
+"""Layers as requested, and their Dockerfiles."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile
-from chainbuild.dockerfile.images import check_base_arg
-from chainbuild.errors import Problem
-from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
-from chainbuild.layouts.numbered_names import PLAIN, has_numbered, numbered_names
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -38,6 +34,16 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
     base_said: str = "--base"
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
+    tags: tuple[str, ...] = ()
+    """Additional tags of the image."""
+    image_key: str = ""
+    """The key that selects `Dockerfile.<key>` files; then the folder is the last of those that are searched."""
+    packages: tuple[str, ...] = ()
+    """Packages with comment headers; then the folder is where they are searched."""
+    skip_packages: tuple[str, ...] = ()
+    """Packages that are left out although others depend on them."""
+    search_dirs: tuple[Path, ...] = ()
+    """Folders that are searched for Dockerfiles of the key, or for packages, before `folder`."""
     tests: bool = True
     path: str = ""
     line: int = 0
@@ -80,13 +86,18 @@ class Layers(Struct, frozen=True, kw_only=True):
 
 def layer_name(folder: Path) -> str:
     """Return the default name of a layer: the name of its folder, in characters that a tag may have."""
-    return _UNFIT.sub("-", folder.resolve().name).strip("-.") or TAKER
+    return fitting_name(folder.resolve().name) or TAKER
+
+
+def fitting_name(text: str) -> str:
+    """Return a text in characters that a tag may have."""
+    return _UNFIT.sub("-", text).strip("-.")
 
 
 class Piece(Struct, frozen=True, kw_only=True):
     """A Dockerfile of a layer: `taker` is the name in its args files and its test.
 
-    `base_arg` is the ARG that takes the image of the Dockerfile before it. Empty: there is none before it.
+    `base_arg` is the ARG that takes the image of the Dockerfile before it; empty if there is none before it.
     """
 
     number: int
@@ -95,60 +106,8 @@ class Piece(Struct, frozen=True, kw_only=True):
     path: Path
     facts: Dockerfile
     context: Path
+    files: Path
+    """The folder of its args files and its test."""
     base_arg: str = ""
-
-
-def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
-    """Return the Dockerfiles of a layer, in order; problems of the folder go to the tree."""
-    folder = layer.folder
-    if not folder.is_dir():
-        tree.problems.append(
-            Problem(
-                path=layer.path,
-                line=layer.line,
-                message=f"no such folder: {str(folder)!r}",
-                hint="A layer is a folder with a Dockerfile.",
-            )
-        )
-        return ()
-    plain = folder / PLAIN
-    if plain.exists() and has_numbered(folder):
-        tree.problem(
-            folder,
-            f"has both a plain {PLAIN} and numbered ones ({numbered_names(folder)[0].file}, …)",
-            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
-        )
-        return ()
-    if has_numbered(folder):
-        result = read_option(tree, str(folder), platforms, layer.base_arg)
-        return tuple(_numbered(item, layer) for item in result)
-    if not plain.is_file():
-        tree.problem(folder, "has no Dockerfile", _where_else(folder))
-        return ()
-    facts = tree.read_dockerfile(plain)
-    if facts is None:
-        return ()
-    if layer.base_arg:
-        problem = check_base_arg(facts, layer.base_arg)
-        tree.problems += [problem] if problem else []
-    context = layer.context or folder
-    return (Piece(number=0, name=layer.name, taker=TAKER, path=plain, facts=facts, context=context),)
-
-
-def _numbered(item: Numbered, layer: LayerFolder) -> Piece:
-    name = item.name
-    return Piece(
-        number=name.number,
-        name=name.step,
-        taker=name.taker,
-        path=item.path,
-        facts=item.facts,
-        context=layer.context or item.context or layer.folder,
-        base_arg=item.base_arg,
-    )
-
-
-def _where_else(folder: Path) -> str:
-    near = sorted(entry.parent.name for entry in folder.glob(f"*/{PLAIN}"))
-    subfolders = f"These subfolders have one: {', '.join(near[:8])}." if near else ""
-    return subfolders or "A layer is a folder with one plain Dockerfile, or with NN-Dockerfile-<descriptor> files."
+    args: tuple[BuildArg, ...] = ()
+    """Args that the layout sets unless the user does."""

@@ -46,6 +46,7 @@ class ChainFolder:
         self.root = root
         self.problems: list[Problem] = []
         self.dockerfiles: list[Dockerfile] = []
+        self._parsed: dict[Path, Dockerfile | None] = {}
         self.notes: list[str] = []
         """What was detected and could have been meant differently, for the user."""
 
@@ -62,7 +63,12 @@ class ChainFolder:
         self.problems.append(Problem(path=shown, line=line, message=message, hint=hint))
 
     def read_dockerfile(self, path: Path) -> Dockerfile | None:
-        """Return a parsed Dockerfile; None if it cannot be read."""
+        """Return a parsed Dockerfile; None if it cannot be read. Each is read once."""
+        if path not in self._parsed:
+            self._parsed[path] = self._parse(path)
+        return self._parsed[path]
+
+    def _parse(self, path: Path) -> Dockerfile | None:
         try:
             raw = path.read_bytes()
         except OSError as error:
@@ -91,7 +97,10 @@ def read_option(
         path = folder / item.file
         facts = tree.read_dockerfile(path)
         if facts:
-            arg = _base_argument(tree, path, facts, base_arg, platforms)
+            if base_arg:
+                arg = _named_base_arg(tree, facts, base_arg)
+            else:
+                arg = find_base_arg(tree, path, facts, platforms[0] if platforms else Platform.of_this_machine())
             results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg))
     if not names:
         tree.problem(
@@ -199,17 +208,18 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
         )
 
 
-def _base_argument(
-    tree: ChainFolder, path: Path, facts: Dockerfile, base_arg: str, platforms: Sequence[Platform]
-) -> str:
+def _named_base_arg(tree: ChainFolder, facts: Dockerfile, base_arg: str) -> str:
+    """Return the ARG that the user named; a problem goes to the tree."""
+    problem = check_base_arg(facts, base_arg)
+    tree.problems += [problem] if problem else []
+    return base_arg
+
+
+def find_base_arg(tree: ChainFolder, path: Path, facts: Dockerfile, platform: Platform) -> str:
     """Return the ARG that takes the base image of a Dockerfile; a problem goes to the tree."""
-    if base_arg:
-        problem = check_base_arg(facts, base_arg)
-        tree.problems += [problem] if problem else []
-        return base_arg
     if base_arg_used(facts, BASE):
         return BASE
-    candidates = base_arg_candidates(facts, platform=platforms[0]) if platforms else ()
+    candidates = base_arg_candidates(facts, platform=platform)
     if len(candidates) == 1:
         return candidates[0].name
     line = facts.stages[0].line if facts.stages else 1

@@ -24,6 +24,11 @@ class LayerEntry(Struct, frozen=True, kw_only=True):
     base_arg: str = ""
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
+    tags: tuple[str, ...] = ()
+    image_key: str = ""
+    packages: tuple[str, ...] = ()
+    skip_packages: tuple[str, ...] = ()
+    search_dirs: tuple[Path, ...] = ()
     tests: bool = True
     line: int = 0
 

@@ -314,9 +314,34 @@ class _Reader(ContentReader):
             base_arg=entry.get("base-arg", ""),
             build_args=build_args,
             context=context,
+            tags=self._tags(index, image),
+            image_key=entry.get("image-key", ""),
+            packages=tuple(item for _, item in self._items(*place, "packages")),
+            skip_packages=tuple(item for _, item in self._items(*place, "skip-packages")),
+            search_dirs=self._search_dirs(index, entry),
             tests=entry.get("tests", True),
             line=self.content.line(*place),
         )
+
+    def _tags(self, index: int, image: ImageReference) -> tuple[str, ...]:
+        """Return the further tags of a layer's image."""
+        tags = []
+        for item, tag in self._items("layers", index, "tags"):
+            if tag == image.tag:
+                self.add(("layers", index, "tags", item), f"tags: {image} has the tag {tag!r}", "Remove it from tags.")
+            tags.append(tag)
+        return tuple(tags)
+
+    def _search_dirs(self, index: int, entry: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Return the folders that are searched for a layer's Dockerfiles; check that they are used."""
+        place = ("layers", index)
+        if entry.get("image-key") and entry.get("packages"):
+            self.add((*place, "packages"), "packages cannot be combined with image-key", "Remove one of them.")
+        for key, needed in (("search-dirs", ("image-key", "packages")), ("skip-packages", ("packages",))):
+            if entry.get(key) and not any(entry.get(other) for other in needed):
+                self.add((*place, key), f"{key} needs {' or '.join(needed)}", "Remove it, or add that key.")
+        folders = [self._folder(*place, "search-dirs", item) for item, _ in self._items(*place, "search-dirs")]
+        return tuple(folder for folder in folders if folder)
 
     def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> tuple[ImageReference | None, str]:
         """Return the image that is a layer's base, or the name of the earlier layer. Report the name of a later layer."""

@@ -12,6 +12,7 @@ from chainbuild.errors import ChainbuildError, RegistryError, WrongUseError
 from chainbuild.events import Emit, Event, Message
 from chainbuild.execution.session import Session, environment
 from chainbuild.layouts import layers as plain
+from chainbuild.layouts.image_keys import check_key
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, layer_name
 from chainbuild.model import Graph, published
 from chainbuild.parsing.option_values import (
@@ -36,6 +37,10 @@ class LayerOptions(CommonOptions, frozen=True, kw_only=True):
     """None for a layer of the project."""
     base: str | None = None
     base_arg: str | None = None
+    image_key: str | None = None
+    packages: Sequence[str] | None = None
+    skip_packages: Sequence[str] | None = None
+    search_dirs: Sequence[str] | None = None
     alone: bool = False
     """Build only this layer of the project, on its bases as they are in the registry."""
 
@@ -74,6 +79,10 @@ def read_layer(options: LayerOptions) -> LayerRun:
                 base=base,
                 base_arg=options.base_arg or "",
                 context=read_context(options.context, collector),
+                image_key=_image_key(options, collector),
+                packages=tuple(options.packages or ()),
+                skip_packages=tuple(options.skip_packages or ()),
+                search_dirs=_search_dirs(options, collector),
                 tests=options.tests is not False,
             ),
         ),
@@ -100,6 +109,30 @@ def read_layer(options: LayerOptions) -> LayerRun:
         request=BuildRequest(graph=layers.graph, settings=settings, options=replace(execution, graph_for=graph_for)),
         layer_bases=layers.layer_bases,
     )
+
+
+def _image_key(options: LayerOptions, collector: ProblemCollector) -> str:
+    """Return the image key, if any; problems go to the collector."""
+    key = options.image_key
+    if key is None:
+        return ""
+    if options.packages:
+        collector.add("--image-key cannot be combined with --package", "Remove one of them.")
+    collector.parse("--image-key", check_key, key, None)
+    return key
+
+
+def _search_dirs(options: LayerOptions, collector: ProblemCollector) -> tuple[Path, ...]:
+    """Return the folders to search; problems of them, and of flags that have no use, go to the collector."""
+    folders = tuple(Path(text) for text in options.search_dirs or ())
+    if options.skip_packages and not options.packages:
+        collector.add("--skip-package needs --package", "Remove it, or add that flag.")
+    if folders and not (options.image_key or options.packages):
+        collector.add("--search-dir needs --image-key or --package", "Remove it, or add one of these flags.")
+    for folder in folders:
+        if not folder.is_dir():
+            collector.add(f"--search-dir: no such folder: {str(folder)!r}", "Check the path.")
+    return tuple(folder.resolve() for folder in folders)
 
 
 def parse_image_name(text: str) -> ImageReference:

@@ -14,6 +14,7 @@ from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
 from chainbuild.layouts.numbered_names import numbered_names
+from chainbuild.layouts.tree_search import folders_below
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput
 from chainbuild.parsing.option_values import ProblemCollector, read_build_args, read_build_contexts, read_secrets
 from chainbuild.planning.generations import GraphFor
@@ -51,7 +52,15 @@ def read_layer_of_project(project: Project, options: LayerOptions) -> LayerRun:
 
     Errors: `WrongUseError`, as `read_run`, and for options that the project file sets.
     """
-    in_file = {"--base": options.base, "--base-arg": options.base_arg, "--context": options.context}
+    in_file = {
+        "--base": options.base,
+        "--base-arg": options.base_arg,
+        "--context": options.context,
+        "--image-key": options.image_key,
+        "--package": options.packages,
+        "--skip-package": options.skip_packages,
+        "--search-dir": options.search_dirs,
+    }
     excluded = [flag for flag, value in in_file.items() if value is not None]
     if excluded:
         raise WrongUseError(
@@ -178,12 +187,14 @@ class _Merger:
         """Return the args for all Dockerfiles: those that the options declare, and those that the layers declare."""
         texts = self.options.build_args or ()
         args = read_build_args(texts, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
+        if not args:
+            return (), ()
         stages = [shipped(f"utilities/Dockerfile-{name}") for name in ("minimize", "production")]
         in_options = _dockerfiles(
             [*(self.project.root / name for name in names), self.project.root / "utilities"],
             stages if names else (),
         )
-        in_layers = _dockerfiles([entry.folder for entry in entries])
+        in_layers = _dockerfiles(folder for entry in entries for folder in _folders_of(entry))
         for arg in args if in_options or in_layers else ():
             path, _, line = arg.origin.rpartition(":")
             where = (path, int(line)) if line.isdecimal() else (arg.origin, 0)
@@ -228,6 +239,11 @@ class _Merger:
             base_said=f"base: in {self.project.shown}" if entry in self.project.layers and entry.sets_base else "",
             build_args=entry.build_args,
             context=entry.context,
+            tags=entry.tags,
+            image_key=entry.image_key,
+            packages=entry.packages,
+            skip_packages=entry.skip_packages,
+            search_dirs=entry.search_dirs,
             tests=entry.tests,
             path=self.project.shown,
             line=entry.line,
@@ -265,6 +281,14 @@ def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Do
     """Return the Dockerfiles of some folders, for their args. The layouts report files that cannot be read."""
     paths = [path for folder in folders for path in _files_of(folder)]
     return tuple(parse(path.read_bytes(), str(path)) for path in (*paths, *more) if os.access(path, os.R_OK))
+
+
+def _folders_of(entry: LayerEntry) -> Iterable[Path]:
+    """Return the folders in which a layer may have Dockerfiles."""
+    folders = (entry.folder, *entry.search_dirs)
+    if entry.packages:
+        return (found for folder in folders for found in folders_below(folder))
+    return (*folders, entry.context) if entry.image_key and entry.context else folders
 
 
 def _files_of(folder: Path) -> list[Path]:

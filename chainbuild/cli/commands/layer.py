@@ -24,6 +24,35 @@ Base = Annotated[
     str | None,
     typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
 ]
+ImageKey = Annotated[
+    str | None,
+    typer.Option(
+        "--image-key",
+        metavar="KEY",
+        help="Build the Dockerfile.KEY files that this key selects, for example ros2_humble.realsense.",
+    ),
+]
+Packages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--package",
+        metavar="NAME",
+        help="Build this package below DIR, and what its Dockerfile's comment header depends on. Can be repeated.",
+    ),
+]
+SkipPackages = Annotated[
+    list[str] | None,
+    typer.Option("--skip-package", metavar="NAME", help="Leave out a package that others need. Can be repeated."),
+]
+SearchDirs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search-dir",
+        metavar="DIR",
+        help="Search this folder before DIR, with --image-key or --package. Can be repeated.",
+        show_default=False,
+    ),
+]
 Alone = Annotated[
     bool,
     typer.Option("--alone", help="Build only this layer of chainbuild.yaml, on the layers below it as last built."),
@@ -36,6 +65,10 @@ def layer(
     tag: Tag = None,
     base: Base = None,
     base_arg: flags.BaseArg = None,
+    image_key: ImageKey = None,
+    package: Packages = None,
+    skip_package: SkipPackages = None,
+    search_dir: SearchDirs = None,
     platform: flags.Platforms = None,
     root: flags.Root = Path(),
     context: flags.LayerContext = None,
@@ -67,6 +100,9 @@ def layer(
     from chainbuild.requests.layer import LayerOptions
 
     options = LayerOptions(folder=Path(folder), image=tag, base=base, base_arg=base_arg, platform=platform, alone=alone)
+    options = replace(
+        options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
+    )
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native, deadline=deadline)

@@ -237,7 +237,7 @@ def test_duplicate_layer_and_image_names_are_reported(tmp_path: Path) -> None:
     told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
     assert [text.partition("\n")[0] for text in told] == [
         "duplicate layer name 'os'",
-        "the layers 'os' and 'os' have the same image meehan/os",
+        "the layers 'os' and 'os' have the same image meehan/os:latest",
     ]
     told = wrong(tmp_path, TWO, layer(tmp_path, "os", image=f"meehan/os:{'t' * 125}"))
     assert "the tag is too long with the platform appended" in told[0]

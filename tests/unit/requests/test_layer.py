@@ -71,8 +71,27 @@ def test_layer_request_has_its_arguments(tmp_path: Path, world: World) -> None:
     assert made.request.options.jobs == 2
 
 
+def test_layer_of_an_image_key_is_requested(tmp_path: Path, world: World) -> None:
+    world.write({"docker/Dockerfile.base": "FROM fat:1\n", "own/Dockerfile.app": "ARG BASE_IMAGE\nFROM $BASE_IMAGE\n"})
+    options = LayerOptions(root=tmp_path, folder=tmp_path / "docker", image="me/app", platform="amd64")
+    request = read_layer(replace(options, image_key="base.app", search_dirs=(str(tmp_path / "own"),))).request
+    assert [step.name for step in request.graph] == ["base", "app"]
+
+
+def test_layer_of_packages_is_requested(tmp_path: Path, world: World) -> None:
+    text = "ARG BASE_IMAGE=fat:1\nFROM $BASE_IMAGE\n"
+    world.write({"a/Dockerfile": f"#---\n# depends: [b, c]\n#---\n{text}", "b/Dockerfile": text})
+    options = LayerOptions(root=tmp_path, folder=tmp_path, image="me/app", packages=("a",), skip_packages=("c",))
+    assert [step.name for step in read_layer(options).request.graph] == ["b", "a"]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"image": "Meehan/x"}, ""),
+    ({"image_key": "a b"}, "--image-key: 'a b' is not an image key"),
+    ({"image_key": "a", "packages": ("b",)}, "--image-key cannot be combined with --package"),
+    ({"search_dirs": ("x",)}, "--search-dir needs --image-key or --package"),
+    ({"image_key": "a", "search_dirs": ("nowhere",)}, "--search-dir: no such folder: 'nowhere'"),
+    ({"skip_packages": ("b",)}, "--skip-package needs --package"),
     ({"image": "a/B"}, "--tag: 'a/B' is not a repository name"),
     ({"image": "a/b@sha256:" + "1" * 64}, "--tag: 'a/b@sha256:"),
     ({"base": "a b"}, "--base: 'a b' is not a repository name"),

@@ -1,0 +1,85 @@
+"""Read the Dockerfiles of a layer: one plain file, numbered files, those of an image key, or those of packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chainbuild.dockerfile.images import check_base_arg
+from chainbuild.errors import Problem
+from chainbuild.layouts.image_keys import read_keyed
+from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece
+from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_names import PLAIN, has_numbered, numbered_names
+from chainbuild.layouts.packages import note_dependencies, read_packages
+from chainbuild.references import Platform
+
+
+def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tuple[Piece, ...]:
+    """Return the Dockerfiles of a layer, in order; problems of the folder go to the tree."""
+    folder = layer.folder
+    if not folder.is_dir():
+        tree.problems.append(
+            Problem(
+                path=layer.path,
+                line=layer.line,
+                message=f"no such folder: {str(folder)!r}",
+                hint="A layer is a folder with a Dockerfile.",
+            )
+        )
+        return ()
+    if layer.image_key or layer.packages:
+        pieces = read_keyed(tree, layer, platform) if layer.image_key else read_packages(tree, layer, platform)
+        _check_base_arg(tree, layer, pieces)
+        return pieces
+    plain = folder / PLAIN
+    if plain.exists() and has_numbered(folder):
+        tree.problem(
+            folder,
+            f"has both a plain {PLAIN} and numbered ones ({numbered_names(folder)[0].file}, …)",
+            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
+        )
+        return ()
+    if has_numbered(folder):
+        result = read_option(tree, str(folder), (platform,), layer.base_arg)
+        return tuple(_numbered(item, layer) for item in result)
+    if not plain.is_file():
+        tree.problem(folder, "has no Dockerfile", _where_else(folder))
+        return ()
+    return _plain(tree, layer, plain)
+
+
+def _plain(tree: ChainFolder, layer: LayerFolder, path: Path) -> tuple[Piece, ...]:
+    facts = tree.read_dockerfile(path)
+    if facts is None:
+        return ()
+    context = layer.context or layer.folder
+    piece = Piece(number=0, name=layer.name, taker=TAKER, path=path, facts=facts, context=context, files=layer.folder)
+    _check_base_arg(tree, layer, (piece,))
+    note_dependencies(tree, path)
+    return (piece,)
+
+
+def _check_base_arg(tree: ChainFolder, layer: LayerFolder, pieces: tuple[Piece, ...]) -> None:
+    """Check that the ARG that the user names takes the base image in the first Dockerfile."""
+    problem = check_base_arg(pieces[0].facts, layer.base_arg) if layer.base_arg and pieces else None
+    tree.problems += [problem] if problem else []
+
+
+def _numbered(item: Numbered, layer: LayerFolder) -> Piece:
+    name = item.name
+    return Piece(
+        number=name.number,
+        name=name.step,
+        taker=name.taker,
+        path=item.path,
+        facts=item.facts,
+        context=layer.context or item.context or layer.folder,
+        files=layer.folder,
+        base_arg=item.base_arg,
+    )
+
+
+def _where_else(folder: Path) -> str:
+    near = sorted(entry.parent.name for entry in folder.glob(f"*/{PLAIN}"))
+    subfolders = f"These subfolders have one: {', '.join(near[:8])}." if near else ""
+    return subfolders or "A layer is a folder with one plain Dockerfile, or with NN-Dockerfile-<descriptor> files."
