@@ -83,9 +83,9 @@ def platforms(_: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def options(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the tree's folders with numbered Dockerfiles that can be appended to the list."""
-    from chainbuild.operations.init import look
+    from chainbuild.operations.tree_scan import option_folders
 
-    return _listed(look(_root(ctx)).options, incomplete)
+    return _listed(option_folders(_root(ctx)), incomplete)
 
 
 def last(field: str) -> Offers:
@@ -110,10 +110,10 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
     Which option is meant is unknown: click hides the arguments before a flag that has no value yet.
     """
     from chainbuild.layouts.numbered_names import numbered_names
-    from chainbuild.operations.init import look
+    from chainbuild.operations.tree_scan import option_folders
 
     root = _root(ctx)
-    return sorted({item.prefix for name in look(root).options for item in numbered_names(root / name)})
+    return sorted({item.prefix for name in option_folders(root) for item in numbered_names(root / name)})
 
 
 @_quiet

@@ -92,9 +92,14 @@ def keys_for(key: str, platform: Platform, folders: Sequence[Path]) -> tuple[str
             f"the image key {key!r} is for {named}, not for {platform}",
             hint=f"Leave out the platform: {rest}." if rest else f"Build it for {named} only.",
         )
-    if not any(_platform_of(other) for other in keys_in(folders)):
+    if not any(is_platform_key(other) for other in keys_in(folders)):
         return (key,)
     return tuple(f"{spelling}.{key}" for spelling in _machine_first(platform))
+
+
+def is_platform_key(key: str) -> bool:
+    """Return whether a key begins with a platform."""
+    return _platform_of(key) is not None
 
 
 def _platform_of(key: str) -> Platform | None:

@@ -105,6 +105,7 @@ class _Reader:
             platform=platform,
             build_platform=self.request.build_platform,
             contexts=[name for name, _ in self.request.build_contexts],
+            options=self.request.options,
         )
 
     def _stage_args(self, folder: Path, files: StageFiles | None, platform: Platform) -> tuple[BuildArg, ...]:

@@ -31,10 +31,16 @@ def read_project(path: Path, environ: Mapping[str, str]) -> Project:
     """
     shown = _shown(path)
     try:
-        content = read_nodes(path.read_bytes(), shown, PROJECT)
+        raw = path.read_bytes()
     except OSError as error:
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
-    reader = _Reader(path.resolve(), shown, content, environ)
+    return parse_project(raw, path, environ)
+
+
+def parse_project(raw: bytes, path: Path, environ: Mapping[str, str]) -> Project:
+    """Return the project of a file with this content. Errors: as `read_project`."""
+    shown = _shown(path)
+    reader = _Reader(path.resolve(), shown, read_nodes(raw, shown, PROJECT), environ)
     project = reader.project()
     if reader.problems:
         raise WrongUseError(reader.problems)

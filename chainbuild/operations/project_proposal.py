@@ -1,0 +1,365 @@
+"""Propose a project for a tree: its options in order, its layers with their bases and contexts, and what is only guessed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild import limits
+from chainbuild.dockerfile import parse
+from chainbuild.dockerfile.images import find_base_image
+from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.image_keys import is_platform_key
+from chainbuild.layouts.layer_folder import LayerFolder, fitting_name, layer_name
+from chainbuild.layouts.numbered_names import numbered_names
+from chainbuild.layouts.package_headers import Packages, build_order
+from chainbuild.layouts.tree_search import files_below
+from chainbuild.operations.init_check import CheckedPart, PartChecker
+from chainbuild.operations.option_order import OptionOrder, order_of
+from chainbuild.operations.tree_scan import KeyedFolder, ScannedLayer, TreeScan, common_folder
+from chainbuild.patterns import regex
+from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
+
+DEFAULT_BASE: Final = "debian:bookworm-slim"
+_UNFIT: Final = regex(r"[^a-z0-9]+")
+_TEXTS: Final = (".md", ".sh", ".rst", ".yml", ".yaml")
+_MOST_TEXTS: Final = 300
+"""How many files are searched for the image keys that a tree uses."""
+
+
+class Guess(Struct, frozen=True, kw_only=True):
+    """A value that nothing in the tree decides: `text` is the question, and `why` the reason to ask.
+
+    `key` is that of the project file; `folder` is that of the layer that it belongs to, if any.
+    """
+
+    key: str
+    folder: str = ""
+    text: str
+    value: str
+    why: str
+
+    @property
+    def shown(self) -> str:
+        """The value with its place and the reason, for a message."""
+        place = f"{self.folder}: " if self.folder else ""
+        return f"{place}{self.key}: {self.value} ({self.why})"
+
+
+class ProposedLayer(Struct, frozen=True, kw_only=True):
+    """A layer of the new file. `base_layer` is the name of an earlier one, `instead_of` the image that it replaces."""
+
+    folder: str
+    name: str
+    image: str
+    base: str = ""
+    base_layer: str = ""
+    instead_of: str = ""
+    note: str = ""
+    base_arg: str = ""
+    context: str = ""
+    image_key: str = ""
+    packages: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """Why it cannot be planned as it is."""
+
+    def as_folder(self, root: Path) -> LayerFolder:
+        """Return the layer as a layout reads it, on some base image."""
+        base = ImageReference.parse(self.base if self.base == "scratch" else DEFAULT_BASE)
+        return LayerFolder(
+            name=self.name,
+            folder=(root / self.folder).resolve(),
+            image=ImageReference.parse(self.image),
+            base=base if self.base or self.base_layer else None,
+            base_arg=self.base_arg,
+            image_key=self.image_key,
+            packages=self.packages,
+        )
+
+
+class Proposal(Struct, frozen=True, kw_only=True):
+    """What the new file has. Folders are relative to the root."""
+
+    options: OptionOrder
+    option_base: str = ""
+    """The base image that the first Dockerfile of the first option names."""
+    option_context: str = ""
+    option_problems: tuple[Problem, ...] = ()
+    layers: tuple[ProposedLayer, ...] = ()
+    guesses: tuple[Guess, ...] = ()
+
+
+def safe_name(text: str) -> str:
+    """Return the text as a valid part of a repository name."""
+    return _UNFIT.sub("-", text.lower()).strip("-") or "project"
+
+
+def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
+    """Propose a project. `team` is the first part of image names; `typed` are options in an order that the user gave."""
+    checker = PartChecker(scan.root)
+    order = order_of(scan.root, scan.options)
+    if typed:
+        rest = tuple(option for option in order.options if option not in typed)
+        order = OptionOrder(options=(*typed, *rest), reasons=order.reasons, sure=True)
+    options = checker.check_options(order.options) if order.options else CheckedPart()
+    guesses: list[Guess] = []
+    layers = [
+        *_plain_layers(scan, team, guesses),
+        *_keyed_layers(scan, team, guesses),
+        *_package_layers(scan, team, guesses),
+    ]
+    layers = [_checked(scan.root, layer, checker) for layer in _with_own_names(layers, order.options)]
+    kept = {layer.folder for layer in layers if not layer.problems}
+    return Proposal(
+        options=order,
+        option_base=_first_base(scan.root, order.options),
+        option_context=_relative(scan.root, options.context),
+        option_problems=options.problems,
+        layers=_on_kept_bases(layers),
+        guesses=tuple(guess for guess in guesses if guess.folder in kept),
+    )
+
+
+def _relative(root: Path, context: Path | None) -> str:
+    if context is None:
+        return ""
+    root = root.resolve()
+    if context.is_relative_to(root):
+        return context.relative_to(root).as_posix()
+    return "/".join([".."] * root.parents.index(context) + [".."])
+
+
+def _first_base(root: Path, options: Sequence[str]) -> str:
+    """Return the base image of the first step, if its Dockerfile names one; else an empty string."""
+    names = numbered_names(root / options[0]) if options else ()
+    if not names:
+        return ""
+    native = Platform.of_this_machine()
+    try:
+        facts = parse((root / options[0] / names[0].file).read_bytes(), names[0].file)
+    except OSError:
+        return ""
+    base = find_base_image(facts, args={}, platform=native, build_platform=native)
+    return base.reference if base and _is_image(base.reference) else ""
+
+
+def _is_image(text: str) -> bool:
+    try:
+        ImageReference.parse(text)
+    except WrongUseError:
+        return False
+    return True
+
+
+# Layers of plain Dockerfiles ------------------------------------------------------------------------------------------
+
+
+def _plain_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[ProposedLayer]:
+    """Return the layers with plain Dockerfiles, each after the layer that it is based on."""
+    by_folder = {layer.folder: layer for layer in scan.layers}
+    images = {layer.folder: _image_of(layer, by_folder, team) for layer in scan.layers}
+    below = {layer.folder: _base_of(layer, images) for layer in scan.layers}
+    order = _stacked(scan.layers, below)
+    layers: list[ProposedLayer] = []
+    for folder in order:
+        scanned, image = by_folder[folder], str(images[folder])
+        base_folder = below[folder] if below[folder] in order[: order.index(folder)] else ""
+        layer = ProposedLayer(folder=folder, name=scanned.name, image=image)
+        found = scanned.base_image
+        if found and found.arg and found.declared:
+            layer = replace(layer, base_arg=found.arg)
+        if base_folder:
+            reference = found.reference if found else ""
+            layer = replace(layer, base_layer=by_folder[base_folder].name, instead_of=reference)
+        elif found and found.is_nothing:
+            layer = replace(layer, base="scratch", note="as in its Dockerfile: no base image")
+        elif found and found.reference:
+            layer = replace(layer, base=found.reference)
+        else:
+            written = found.written if found else ""
+            note = f"its FROM {written} has no default value"
+            layer = replace(layer, base=DEFAULT_BASE, note=note)
+            guesses.append(
+                Guess(key="base", folder=folder, text=f"Base image of {folder}", value=DEFAULT_BASE, why=note)
+            )
+        layers.append(layer)
+    return layers
+
+
+def _image_of(layer: ScannedLayer, by_folder: Mapping[str, ScannedLayer], team: str) -> ImageReference:
+    """Return the image of a layer. A variant is a tag of the image of the layer around it."""
+    outer, tags = layer, list[str]()
+    while outer.variant_of:
+        tags.insert(0, outer.folder.rpartition("/")[2])
+        outer = by_folder[outer.variant_of]
+    tag = fitting_name("-".join(tags)) or "latest"
+    return ImageReference.parse(f"{team}/{safe_name(outer.name)}:{tag}")
+
+
+def _base_of(layer: ScannedLayer, images: Mapping[str, ImageReference]) -> str:
+    """Return the folder of the layer whose image has the name of this layer's base; empty if there is none or several.
+
+    A base with a digest is certain content, and therefore no layer.
+    """
+    reference = layer.base_reference
+    if reference is None or reference.digest or layer.base_image is None or layer.base_image.is_nothing:
+        return ""
+    last = safe_name(_last_part(reference))
+    same = [folder for folder, image in images.items() if _last_part(image) == last and folder != layer.folder]
+    exact = [folder for folder in same if images[folder].tag == reference.tag]
+    # A version of an image of Docker Hub (python:3.12) is not the layer in the folder `python`.
+    foreign = reference.repository.startswith("library/") and reference.tag not in {None, "latest"}
+    others = [] if foreign else [folder for folder in same if images[folder].tag == "latest"]
+    matching = exact or others
+    return matching[0] if len(matching) == 1 else ""
+
+
+def _last_part(image: ImageReference) -> str:
+    return image.repository.rpartition("/")[2]
+
+
+def _stacked(layers: Sequence[ScannedLayer], below: Mapping[str, str]) -> list[str]:
+    """Return the folders in their order, but each one after the folder that it is based on."""
+    rank = {layer.folder: f"{index:06}" for index, layer in enumerate(layers)}
+    done: list[str] = []
+
+    def put(folder: str, above: tuple[str, ...]) -> None:
+        base = below[folder]
+        if base and base not in (*above, folder):
+            put(base, (*above, folder))
+        if folder not in done:
+            done.append(folder)
+
+    for folder in sorted(rank, key=rank.__getitem__):
+        put(folder, ())
+    return done
+
+
+# Layers of image keys and packages ------------------------------------------------------------------------------------
+
+
+def _keyed_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[ProposedLayer]:
+    layers = []
+    for item in scan.keyed:
+        name = layer_name(scan.root / item.folder)
+        key, others = _key_of(scan.root, item)
+        layers.append(
+            ProposedLayer(
+                folder=item.folder, name=name, image=f"{team}/{safe_name(name)}:latest", image_key=key, note=others
+            )
+        )
+        why = f"its Dockerfiles have the keys {', '.join(item.keys)}"
+        guesses.append(
+            Guess(key="image-key", folder=item.folder, text=f"Image key of {item.folder}", value=key, why=why)
+        )
+    return layers
+
+
+def _key_of(root: Path, item: KeyedFolder) -> tuple[str, str]:
+    """Return the longest key that the tree's texts use, else the first key of a Dockerfile that takes a base image."""
+    choices = "|".join(re.escape(key) for key in sorted(item.keys, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w./-])(?:{choices})(?:\.(?:{choices}))*(?![\w/-])")
+    used: Counter[str] = Counter()
+    for count, path in enumerate(path for path in files_below(root) if path.suffix in _TEXTS):
+        if count == _MOST_TEXTS:
+            break
+        try:
+            text = limits.read_head(path, limits.TREE_FILE).decode("utf-8", "replace")
+        except OSError:
+            continue
+        used.update(match[0] for match in pattern.finditer(text))
+    keys = Counter[str]()
+    for key, count in used.items():
+        plain = key.partition(".")[2] if is_platform_key(key) else key
+        if plain.rpartition(".")[2] in item.above:
+            keys[plain] += count
+    best = sorted(keys, key=lambda key: (-key.count("."), -keys[key], key)) or list(item.above)
+    others = [key for key in dict.fromkeys([*best[1:], *item.above]) if key != best[0]]
+    return best[0], f"other keys: {', '.join(others)}" if others else ""
+
+
+def _package_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[ProposedLayer]:
+    if not scan.packages:
+        return []
+    packages = Packages(scan.packages)
+    used = {found.name for package in scan.packages for name in package.depends if (found := packages.find(name))}
+    whole = [package.name for package in scan.packages if _is_whole(packages, package.name)]
+    best = next((name for name in whole if name not in used), next(iter(whole), scan.packages[0].name))
+    folder = common_folder(scan.root, (package.path.parent for package in scan.packages))
+    name = fitting_name(best)
+    guesses.append(
+        Guess(
+            key="packages",
+            folder=folder,
+            text=f"Package of {folder} to build",
+            value=best,
+            why=f"{len(scan.packages)} packages with dependencies in their headers",
+        )
+    )
+    guesses.append(
+        Guess(
+            key="base",
+            folder=folder,
+            text=f"Base image of the packages of {folder}",
+            value=DEFAULT_BASE,
+            why="no default",
+        )
+    )
+    return [
+        ProposedLayer(
+            folder=folder, name=name, image=f"{team}/{safe_name(name)}:latest", base=DEFAULT_BASE, packages=(best,)
+        )
+    ]
+
+
+def _is_whole(packages: Packages, name: str) -> bool:
+    """Return whether a package has dependencies, and all of them exist."""
+    try:
+        order = build_order([name], lambda other: found.depends if (found := packages.find(other)) else ())
+    except ValueError:
+        return False
+    return len(order) > 1 and all(packages.find(other) for other in order)
+
+
+# Names and checks -----------------------------------------------------------------------------------------------------
+
+
+def _with_own_names(layers: Iterable[ProposedLayer], options: Sequence[str]) -> list[ProposedLayer]:
+    """Return the layers with names and images that no other layer and no option has."""
+    names = {fitting_name(Path(option).name) for option in options}
+    images: set[str] = set()
+    named: list[ProposedLayer] = []
+    new: dict[str, str] = {}
+    for layer in layers:
+        own = layer.name if layer.name not in names else f"{layer.name}-image"
+        own = next(name for name in (own, *(f"{own}-{count}" for count in range(2, 10_000))) if name not in names)
+        repository, _, tag = layer.image.rpartition(":")
+        choices = (layer.image, *(f"{repository}-{count}:{tag}" for count in range(2, 10_000)))
+        image = next(choice for choice in choices if choice not in images)
+        names.add(own)
+        images.add(image)
+        new[layer.name] = own
+        named.append(replace(layer, name=own, image=image, base_layer=new.get(layer.base_layer, layer.base_layer)))
+    return named
+
+
+def _checked(root: Path, layer: ProposedLayer, checker: PartChecker) -> ProposedLayer:
+    result = checker.check_layer(layer.as_folder(root))
+    return replace(layer, context=_relative(root, result.context), problems=result.problems)
+
+
+def _on_kept_bases(layers: Sequence[ProposedLayer]) -> tuple[ProposedLayer, ...]:
+    """Return the layers; those whose base layer has problems are built on the image that their Dockerfile names."""
+    kept = {layer.name for layer in layers if not layer.problems}
+    return tuple(
+        layer
+        if not layer.base_layer or layer.base_layer in kept
+        else replace(layer, base=layer.instead_of, base_layer="", instead_of="")
+        for layer in layers
+    )

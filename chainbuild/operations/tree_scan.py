@@ -1,0 +1,190 @@
+"""Find what a tree has to build, at all depths: options, layers, image keys, packages, science layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from chainbuild.dockerfile import base_arg_used, parse
+from chainbuild.dockerfile.images import BaseImage, base_arg_candidates, find_base_image
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.image_keys import is_platform_key, keys_in
+from chainbuild.layouts.layer_folder import fitting_name, layer_name
+from chainbuild.layouts.numbered_folder import BASE, STAGES
+from chainbuild.layouts.numbered_names import PLAIN, NumberedName, numbered_names
+from chainbuild.layouts.package_headers import Package, find_packages
+from chainbuild.layouts.tree_search import folders_below
+from chainbuild.references import ImageReference, Platform
+from chainbuild.values import replace
+
+SCIENCE: Final = "sciserver-image.json"
+IMAGE_TYPE: Final = "casa_distro_docker.yaml"
+
+
+class ScannedLayer(Struct, frozen=True, kw_only=True):
+    """A folder with a plain Dockerfile. If it is a variant, `variant_of` is the folder of the layer around it."""
+
+    folder: str
+    name: str
+    base_image: BaseImage | None
+    variant_of: str = ""
+
+    @property
+    def base_reference(self) -> ImageReference | None:
+        """The base image that the Dockerfile names; None if it names none that can be parsed."""
+        try:
+            return ImageReference.parse(self.base_image.reference) if self.base_image else None
+        except WrongUseError:
+            return None
+
+
+class KeyedFolder(Struct, frozen=True, kw_only=True):
+    """A folder with `Dockerfile.<key>` files. `above` are the keys of those that take a base image as an ARG."""
+
+    folder: str
+    keys: tuple[str, ...]
+    above: tuple[str, ...]
+
+
+class TreeScan(Struct, frozen=True, kw_only=True):
+    """What was found; folders are relative to the root."""
+
+    root: Path
+    options: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    """Folders with the Dockerfiles of stages."""
+    layers: tuple[ScannedLayer, ...] = ()
+    keyed: tuple[KeyedFolder, ...] = ()
+    packages: tuple[Package, ...] = ()
+    """Packages with dependencies in their headers, and those that they depend on."""
+    science: int = 0
+    """Number of science and compatibility layers."""
+    image_types: int = 0
+    """Number of folders of image types."""
+
+
+def option_folders(root: Path) -> tuple[str, ...]:
+    """Return the folders that are options: those with numbered Dockerfiles that take a base image."""
+    return tuple(_shown(root, folder) for folder in folders_below(root) if _option_steps(folder))
+
+
+def scan_tree(root: Path) -> TreeScan:
+    """Find what a tree has to build. Errors: `LimitError` if it has too many folders."""
+    folders = list(folders_below(root))
+    steps = {folder: found for folder in folders if (found := _option_steps(folder))}
+    parts = {
+        folder / name.file.rpartition("/")[0] for folder, names in steps.items() for name in names if name.in_folder
+    }
+    science = [folder for folder in folders if (folder / SCIENCE).is_file()]
+    types = [folder for folder in folders if (folder / IMAGE_TYPE).is_file()]
+    packages = _packages(root)
+    taken = {*steps, *parts, *science, *types, *(package.path.parent for package in packages)}
+    plain = [folder for folder in folders if (folder / PLAIN).is_file() and folder not in taken]
+    return TreeScan(
+        root=root,
+        options=tuple(_shown(root, folder) for folder in steps),
+        stages=tuple(_shown(root, folder) for folder in folders if _stage_names(folder)),
+        layers=_layers(root, plain),
+        keyed=tuple(item for folder in folders if folder not in steps and (item := _keyed(root, folder))),
+        packages=packages,
+        science=len(science),
+        image_types=len(types),
+    )
+
+
+def _shown(root: Path, folder: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def _option_steps(folder: Path) -> tuple[NumberedName, ...]:
+    """Return the numbered Dockerfiles of an option; empty if the folder has none, or only those of stages.
+
+    Folders with numbers, and names of a number alone (`Dockerfile.18`), are steps only if all take a base image.
+    """
+    try:
+        names = [name for name in numbered_names(folder) if name.descriptor not in STAGES]
+    except OSError:
+        return ()
+    doubtful = all(name.in_folder or not name.descriptor for name in names)
+    if doubtful and not all(_takes_base(folder / name.file) for name in names):
+        return ()
+    return tuple(names)
+
+
+def _stage_names(folder: Path) -> list[NumberedName]:
+    try:
+        return [name for name in numbered_names(folder) if name.descriptor in STAGES]
+    except OSError:
+        return []
+
+
+def _takes_base(path: Path) -> bool:
+    try:
+        facts = parse(path.read_bytes(), path.name)
+    except OSError:
+        return False
+    return bool(base_arg_used(facts, BASE) or base_arg_candidates(facts, platform=Platform.of_this_machine()))
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+def _layers(root: Path, folders: Sequence[Path]) -> tuple[ScannedLayer, ...]:
+    own = [layer_name(folder) for folder in folders]
+    layers: dict[Path, ScannedLayer] = {}
+    for folder in folders:
+        layer = ScannedLayer(
+            folder=_shown(root, folder), name=layer_name(folder), base_image=_base_image(folder / PLAIN)
+        )
+        outer = layers.get(folder.parent) if folder.parent != root else None
+        if outer and outer.base_reference and outer.base_reference == layer.base_reference:
+            layer = replace(layer, name=f"{outer.name}-{layer.name}", variant_of=outer.folder)
+        elif own.count(layer.name) > 1:
+            layer = replace(layer, name=fitting_name(layer.folder) or layer.name)
+        layers[folder] = layer
+    return tuple(sorted(layers.values(), key=lambda layer: (layer.folder == ".", layer.folder)))
+
+
+def _base_image(path: Path) -> BaseImage | None:
+    native = Platform.of_this_machine()
+    try:
+        facts = parse(path.read_bytes(), PLAIN)
+    except OSError:
+        return None
+    return find_base_image(facts, args={}, platform=native, build_platform=native)
+
+
+# Image keys and packages ----------------------------------------------------------------------------------------------
+
+
+def _keyed(root: Path, folder: Path) -> KeyedFolder | None:
+    """Return a folder of `Dockerfile.<key>` files that form chains: some take a base image, and another is the lowest."""
+    keys = keys_in([folder])
+    above = tuple(key for key in keys if not is_platform_key(key) and _takes_base(folder / f"{PLAIN}.{key}"))
+    if not above or len(above) == len(keys):
+        return None
+    return KeyedFolder(folder=_shown(root, folder), keys=keys, above=above)
+
+
+def _packages(root: Path) -> tuple[Package, ...]:
+    """Return the packages of which one depends on another; Dockerfiles without a header are no packages."""
+    packages = find_packages([root])
+    users = [package for package in packages.every if package.depends]
+    if not any(packages.find(name) for package in users for name in package.depends):
+        return ()
+    used = {item.path for package in users for name in package.depends if (item := packages.find(name))}
+    return tuple(package for package in packages.every if package.depends or package.path in used)
+
+
+def common_folder(root: Path, paths: Iterable[Path]) -> str:
+    """Return the lowest folder that contains all paths, relative to the root."""
+    parts = [path.relative_to(root).parent.parts for path in paths]
+    common: list[str] = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return "/".join(common) or "."

@@ -1,0 +1,281 @@
+"""`chainbuild init` on trees of several conventions: what it writes plans without an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chainbuild.cli import run
+from chainbuild.cli.commands import init as command
+from chainbuild.model import Graph
+from chainbuild.operations.init import look, problems_of, write
+from chainbuild.project.reader import parse_project
+from chainbuild.requests.options import RunOptions
+from chainbuild.requests.project_runs import read_run
+from tests.support.graphs import shown
+from tests.support.world import STAGES, STEP, World
+
+STACK = "ARG REGISTRY=quay.io\nARG OWNER=jupyter\nARG BASE_IMAGE=$REGISTRY/$OWNER/{}\nFROM $BASE_IMAGE\n"
+STACKS = {
+    "images/foundation/Dockerfile": "ARG ROOT_IMAGE=root\nFROM ubuntu:24.04 AS root\nFROM $ROOT_IMAGE\nCOPY start.sh /\n",
+    "images/foundation/start.sh": "",
+    "images/base-notebook/Dockerfile": STACK.format("foundation"),
+    "images/scipy-notebook/Dockerfile": STACK.format("base-notebook"),
+    "images/r-notebook/Dockerfile": STACK.format("base-notebook"),
+    "images/all-spark-notebook/Dockerfile": STACK.format("scipy-notebook"),
+    "images/torch-notebook/Dockerfile": STACK.format("scipy-notebook"),
+    "images/torch-notebook/cuda12/Dockerfile": STACK.format("scipy-notebook"),
+    "images/torch-notebook/cuda13/Dockerfile": STACK.format("scipy-notebook"),
+    "examples/pinned/Dockerfile": f"FROM quay.io/jupyter/base-notebook@sha256:{'1' * 64}\n",
+    "examples/torch/Dockerfile": "FROM quay.io/jupyter/torch-notebook:cuda12\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "proj"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    return root
+
+
+def proposed(root: Path, files: Mapping[str, str]) -> str:
+    World(root).write(files)
+    guess = look(root)
+    text = write(guess)
+    assert problems_of(guess, text) == ()
+    return text
+
+
+def graph_of(root: Path, text: str) -> Graph:
+    return read_run(
+        parse_project(text.encode(), root / "chainbuild.yaml", {}), RunOptions(platform="amd64")
+    ).request.graph
+
+
+def bases(graph: Graph) -> dict[str, str]:
+    """Return the base of each layer's first step."""
+    return {chain.option: str(chain.steps[0].image(chain.steps[0].parent).source) for chain in graph.chains}
+
+
+# Layers ---------------------------------------------------------------------------------------------------------------
+
+
+def test_layers_that_branch_off_get_the_layers_just_built(here: Path) -> None:
+    text = proposed(here, STACKS)
+    graph = graph_of(here, text)
+    assert bases(graph) == {
+        "foundation": "ubuntu:24.04",
+        "base-notebook": "amd64/foundation/foundation",
+        "scipy-notebook": "amd64/base-notebook/base-notebook",
+        "r-notebook": "amd64/base-notebook/base-notebook",
+        "all-spark-notebook": "amd64/scipy-notebook/scipy-notebook",
+        "torch-notebook": "amd64/scipy-notebook/scipy-notebook",
+        "torch-notebook-cuda12": "amd64/scipy-notebook/scipy-notebook",
+        "torch-notebook-cuda13": "amd64/scipy-notebook/scipy-notebook",
+        "pinned": f"quay.io/jupyter/base-notebook@sha256:{'1' * 64}",
+        "torch": "amd64/torch-notebook-cuda12/torch-notebook-cuda12",
+    }
+
+
+def test_variants_in_nested_folders_are_tags_of_one_image(here: Path) -> None:
+    graph = graph_of(here, proposed(here, STACKS))
+    names = {chain.option: chain.result.tag for chain in graph.chains if chain.option.startswith("torch-notebook")}
+    assert names == {
+        "torch-notebook": "latest-amd64",
+        "torch-notebook-cuda12": "cuda12-amd64",
+        "torch-notebook-cuda13": "cuda13-amd64",
+    }
+
+
+def test_image_of_docker_hub_is_not_a_layer_with_its_name(here: Path) -> None:
+    files = {
+        "python/Dockerfile": "FROM debian:12\n",
+        "app/Dockerfile": "FROM python:3.12\n",
+        "b/Dockerfile": "FROM app\n",
+    }
+    assert bases(graph_of(here, proposed(here, files))) == {
+        "python": "debian:12",
+        "app": "python:3.12",
+        "b": "amd64/app/app",
+    }
+
+
+def test_layers_with_one_folder_name_get_own_names(here: Path) -> None:
+    files = {
+        "a/web/Dockerfile": "FROM debian:12\n",
+        "b/web/Dockerfile": "FROM debian:12\n",
+        "c/Dockerfile": "FROM x/web\n",
+    }
+    graph = graph_of(here, proposed(here, files))
+    assert sorted(bases(graph)) == ["a-web", "b-web", "c"]
+    assert bases(graph)["c"] == "x/web", "several layers could be it"
+
+
+def test_layer_gets_the_context_that_has_its_files(here: Path) -> None:
+    files = {"deep/er/app/Dockerfile": "FROM debian:12\nCOPY src/main.c /\n", "deep/src/main.c": ""}
+    text = proposed(here, files)
+    assert "    context: deep  # has the files that the Dockerfile copies\n" in text
+    assert [step.context for step in graph_of(here, text)] == [here / "deep"]
+
+
+def test_layer_that_cannot_be_planned_is_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        "bad/Dockerfile": "FROM debian:12\nCOPY nowhere /\n",
+        "wrong/Dockerfile": "FROM debian:12\nRUNN make\n",
+        "above/Dockerfile": "FROM x/bad\n",
+        "good/Dockerfile": "FROM debian:12\n",
+    }
+    text = proposed(here, files)
+    assert sorted(bases(graph_of(here, text))) == ["above", "good"]
+    assert (
+        "# left out: bad: bad/Dockerfile:2: COPY nowhere: no such file or folder in the build context (bad)\n" in text
+    )
+    assert "# left out: wrong: wrong/Dockerfile:2: " in text
+    assert bases(graph_of(here, text))["above"] == "x/bad"
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+ATOM = {
+    "docker/atom/10-Dockerfile-atom": f"{STEP}ADD ./languages /atom/languages\n",
+    "docker/graphics/10-Dockerfile-sip": STEP,
+    "docker/stock/01-Dockerfile-python": f"{STEP}RUN python3 -m venv /opt/venv\n",
+    "docker/utilities/01-Dockerfile-minimize": STAGES["utilities/Dockerfile-minimize"],
+    "docker/utilities/02-Dockerfile-production": STAGES["utilities/Dockerfile-production"],
+    "docker/README.md": "The `atom` folder, atop `stock`.\n\n| Option |\n|---|\n| `stock` |\n| `graphics` |\n| `atom` |\n",
+    "languages/c": "",
+}
+
+
+@pytest.mark.parametrize("folder", [".", "docker"])
+def test_options_are_ordered_by_the_readme_without_stages(here: Path, folder: str) -> None:
+    World(here).write(ATOM)
+    guess = look(here / folder)
+    assert [Path(option).name for option in guess.options] == ["stock", "graphics", "atom"]
+    assert guess.tree.stages == (("utilities",) if folder == "docker" else ("docker/utilities",))
+    text = write(guess)
+    assert problems_of(guess, text) == ()
+    assert ('context: ".."' in text) == (folder == "docker")
+    graph = graph_of(here / folder, text)
+    first = graph.chains[0]
+    assert first.production is not None
+    assert first.production.dockerfile == here / "docker/utilities/02-Dockerfile-production"
+    assert graph.chains[-1].steps[-1].context == here
+
+
+def test_options_are_ordered_by_paths_and_from_lines(here: Path) -> None:
+    files = {
+        "a/10-Dockerfile-x": "ARG BASE_IMAGE=acme/tools:v1-b-amd64\nFROM $BASE_IMAGE\n",
+        "b/10-Dockerfile-x": f"{STEP}RUN /opt/venv/bin/pip install x\n",
+        "c/10-Dockerfile-x": f"{STEP}RUN python3 -m venv /opt/venv\n",
+    }
+    World(here).write(files)
+    guess = look(here)
+    assert guess.options == ("c", "b", "a")
+    assert guess.proposal.options.reasons == ("a is FROM acme/tools:v1-b-amd64", "b uses /opt/venv, which c makes")
+    assert "options" not in {item.key for item in guess.guesses}
+
+
+def test_unknown_order_is_a_guess(here: Path) -> None:
+    World(here).write({"a/10-Dockerfile-x": STEP, "b/10-Dockerfile-x": STEP})
+    shown_guesses = [item.shown for item in look(here).guesses]
+    assert "options: a,b (nothing in the tree says which one builds on which)" in shown_guesses
+
+
+def test_base_of_the_first_dockerfile_is_used(here: Path) -> None:
+    text = proposed(here, {"a/Dockerfile.10-x": "ARG BASE=ubuntu:22.04\nFROM $BASE\n"})
+    assert "\nbase: ubuntu:22.04 " in text
+    assert "\nproduction: ubuntu:22.04 " in text
+
+
+def test_numbered_folders_are_one_option_or_layers(here: Path) -> None:
+    files = {"x/10-a/Dockerfile": STEP, "x/20-b/Dockerfile": STEP, "y/1-c/Dockerfile": "FROM debian:12\n"}
+    World(here).write(files)
+    guess = look(here)
+    assert guess.options == ("x",)
+    assert [layer.folder for layer in guess.layers] == ["y/1-c"]
+
+
+def test_files_named_by_versions_are_no_option(here: Path) -> None:
+    World(here).write({"node/Dockerfile.18": "FROM node:18\n", "node/Dockerfile.20": "FROM node:20\n"})
+    assert look(here).is_empty
+
+
+def test_problems_of_options_are_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    World(here).write({"a/10-Dockerfile-x": f"{STEP}COPY nowhere /\n"})
+    assert run(["init", "--dry-run"]) == 0
+    assert "warning: a/10-Dockerfile-x:4: COPY nowhere: no such file or folder" in capsys.readouterr().err
+
+
+# Image keys and packages ----------------------------------------------------------------------------------------------
+
+
+def test_image_key_that_the_scripts_use_is_proposed(here: Path) -> None:
+    lowest = "FROM maker/server:1\n"
+    above = "ARG BASE_IMAGE=ubuntu:22.04\nFROM $BASE_IMAGE\n"
+    files = {
+        "docker/Dockerfile.x86_64": lowest,
+        "docker/Dockerfile.aarch64": lowest,
+        "docker/Dockerfile.realsense": above,
+        "docker/Dockerfile.ros2_humble": above,
+        "scripts/run.sh": "IMAGE_KEY=ros2_humble\nbuild --image_key x86_64.ros2_humble.realsense\n",
+    }
+    text = proposed(here, files)
+    assert "    image-key: ros2_humble.realsense  # other keys: ros2_humble, realsense\n" in text
+    assert [step.name for step in graph_of(here, text)] == ["x86_64", "ros2_humble", "realsense"]
+
+
+def test_package_that_others_do_not_need_is_proposed(here: Path) -> None:
+    def header(depends: str) -> str:
+        return f"#---\n# depends: {depends}\n#---\n{STEP}"
+
+    files = {
+        "packages/build/python/Dockerfile": STEP,
+        "packages/numpy/Dockerfile": header("python"),
+        "packages/torch/Dockerfile": header("numpy"),
+        "packages/broken/Dockerfile": header("nobody"),
+    }
+    text = proposed(here, files)
+    assert "    packages: [torch]\n" in text
+    assert [step.name for step in graph_of(here, text)] == ["python", "numpy", "torch"]
+
+
+# Questions ------------------------------------------------------------------------------------------------------------
+
+
+def test_guesses_are_listed_without_a_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    World(here).write({"stock/10-Dockerfile-a": STEP, "open/Dockerfile": "ARG BASE\nFROM $BASE\n"})
+    assert run(["init"]) == 0
+    told = capsys.readouterr().err
+    assert "guessed base: debian:bookworm-slim (no FROM of stock names an image)" in told
+    assert "guessed open: base: debian:bookworm-slim (its FROM $BASE has no default value)" in told
+
+
+def test_answers_replace_guesses_on_a_terminal(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    World(here).write(
+        {"a/10-Dockerfile-x": STEP, "b/10-Dockerfile-x": STEP, "open/Dockerfile": "ARG BASE\nFROM $BASE\n"}
+    )
+    answers = {"Options in build order": "b,a", "Base image of open": "alpine:3"}
+    asked: list[str] = []
+
+    def answer(text: str, *, default: str, err: bool) -> str:
+        assert err
+        asked.append(text)
+        return next((value for start, value in answers.items() if text.startswith(start)), default)
+
+    monkeypatch.setattr(command, "_is_terminal", lambda: True)
+    monkeypatch.setattr("typer.prompt", answer)
+    assert run(["init"]) == 0
+    assert len(asked) == 5
+    project = parse_project((here / "chainbuild.yaml").read_bytes(), here / "chainbuild.yaml", os.environ)
+    assert project.options == ("b", "a")
+    assert str(project.layers[0].base) == "alpine:3"
+
+
+def test_project_shows_layers_as_before(here: Path) -> None:
+    text = proposed(here, {"os/Dockerfile": "FROM debian:12\n", "app/Dockerfile": "ARG BASE=x/os\nFROM $BASE\n"})
+    assert shown(graph_of(here, text)).splitlines()[-1].endswith("BASE<-amd64/os/os")
