@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chainbuild.operations.shell import Visit, container_command
-from tests.engine.conftest import COMMAND, OWN, Lay, Place, docker
+from chainbuild.references import Platform
+from tests.engine.conftest import COMMAND, OWN, Lay, Place, docker, write_tree
 
 COMPILE = ". /release_setup.sh && gcc -O2 -o /tmp/AnalysisPayload AnalysisPayload.c -lkinematics"
 PAYLOAD = f"{COMPILE} && /tmp/AnalysisPayload events.txt histogram.txt"
@@ -187,3 +188,30 @@ def test_shell_runs_image_found_only_in_the_chain_registry(atlas: Place, release
     assert docker("image", "inspect", name).returncode != 0
     done = atlas.run("shell", name, *where(atlas), "--", "/usr/AnalysisBase/21.2.75/bin/analysis-release")
     assert (done.code, done.out) == (0, "AnalysisBase-21.2.75\n"), done.told()
+
+
+def test_image_key_builds_numbered_names_and_other_base_args(atlas: Place) -> None:
+    """One chain of `Dockerfile.<key>` files, and on its image one of other numbered names with `ARG PARENT`."""
+    above = "ARG {arg}\nFROM ${arg}\n"
+    write_tree(
+        atlas.root,
+        {
+            "keyed/Dockerfile.os": f"FROM {atlas.base}\nCOPY marker /marker\n",
+            "keyed/Dockerfile.app": above.format(arg="BASE_IMAGE") + "ARG PLATFORM\nRUN echo $PLATFORM >> /marker\n",
+            "keyed/marker": "os\n",
+            "numbered/Dockerfile.10-one": above.format(arg="PARENT") + "RUN echo one >> /marker\n",
+            "numbered/20-two/Dockerfile": above.format(arg="PARENT") + "COPY own /own\nRUN cat /own >> /marker\n",
+            "numbered/20-two/own": "two\n",
+            "numbered/30-last.Dockerfile": above.format(arg="PARENT") + "RUN echo last >> /marker\n",
+        },
+    )
+    keyed, numbered = f"{atlas.repo}/keyed:1", f"{atlas.repo}/numbered:1"
+    done = atlas.run("layer", "keyed", "--image-key", "os.app", "--tag", keyed, *where(atlas))
+    assert done.code == 0, done.told()
+    done = atlas.run("layer", "numbered", "--base", keyed, "--tag", numbered, *where(atlas), "--json")
+    assert done.code == 0, done.told()
+    assert done.built == ["10-one", "20-two", "30-last"]
+    shown = docker("run", "--rm", "--entrypoint", "cat", numbered, "/marker")
+    assert shown.stdout.split() == ["os", Platform.parse(OWN).architecture, "one", "two", "last"]
+    again = atlas.run("layer", "numbered", "--base", keyed, "--tag", numbered, *where(atlas), "--json")
+    assert (again.code, again.built) == (0, []), again.told()

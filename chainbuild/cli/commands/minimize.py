@@ -174,6 +174,7 @@ def trace(
     ] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     builder: flags.Builders = None,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
@@ -184,7 +185,7 @@ def trace(
     from chainbuild.requests.retest import RetestOptions
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform)
-    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     return run_trace(options, tuple(run or ()), write=write, json=json)
 
 

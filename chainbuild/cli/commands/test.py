@@ -34,6 +34,7 @@ def again(
         Path | None, typer.Option("--with", metavar="FILE", help="Test to run in an IMAGE, instead of its own.")
     ] = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     builder: flags.Builders = None,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
@@ -46,5 +47,5 @@ def again(
     from chainbuild.requests.retest import RetestOptions
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform, test=test_file)
-    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     return run_again(options, Show(verbosity=verbose, plain=plain, json=json))

@@ -436,6 +436,22 @@ def test_dockerfile_in_a_folder_has_that_context(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "ignore"),
+    [
+        ("Dockerfile.10-a", "Dockerfile.10-a.dockerignore"),
+        ("10-a.Dockerfile", "10-a.Dockerfile.dockerignore"),
+        ("10-a/Dockerfile", "10-a/.dockerignore"),
+        ("10-a/Dockerfile", "10-a/Dockerfile.dockerignore"),
+    ],
+)
+def test_ignore_file_applies_to_every_form_of_name(world: World, file: str, ignore: str) -> None:
+    text = f"{STEP}COPY notes.txt /\n"
+    world.write({f"stock/{file}": text, f"stock/{ignore}": "*.txt\n", "notes.txt": "", "stock/10-a/notes.txt": ""})
+    with pytest.raises(WrongUseError, match=r"COPY notes\.txt: excluded from the build context"):
+        world.plan()
+
+
+@pytest.mark.parametrize(
     ("first", "second", "step"),
     [
         ("10-Dockerfile-base", "Dockerfile.10-base", "10-base"),
