@@ -123,6 +123,14 @@ def _expanded(text: str, values: Mapping[str, str], escape: str) -> str:
         return ""
 
 
+def is_image(text: str, image: ImageReference) -> bool:
+    """Return whether a text in a FROM is the name of an image."""
+    try:
+        return ImageReference.parse(text) == image
+    except WrongUseError:
+        return False
+
+
 def check_base_arg(dockerfile: Dockerfile, name: str) -> Problem | None:
     """Return a problem if no FROM uses the ARG of that name; else None."""
     if base_arg_used(dockerfile, name):

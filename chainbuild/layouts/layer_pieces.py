@@ -40,7 +40,8 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tu
         )
         return ()
     if has_numbered(folder):
-        result = read_option(tree, str(folder), (platform,), layer.base_arg)
+        # The base of the first Dockerfile is set as that of a plain one.
+        result = read_option(tree, str(folder), (platform,), layer.base_arg, accept_base=lambda _: True)
         return tuple(_numbered(item, layer) for item in result)
     if not plain.is_file():
         tree.problem(folder, "has no Dockerfile", _where_else(folder))

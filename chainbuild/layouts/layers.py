@@ -19,7 +19,7 @@ from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_imag
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece
 from chainbuild.layouts.layer_pieces import read_pieces
-from chainbuild.layouts.numbered_folder import ChainFolder
+from chainbuild.layouts.numbered_folder import ChainFolder, find_args_file
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.parsing.args_files import read_args
@@ -316,16 +316,9 @@ class _Reader:
         """Return the args of a Dockerfile: of the layout, then of its args file, of the layer, and those for all layers."""
         declared = declared_args(piece.facts)
         values = {arg.name: arg for arg in piece.args if arg.name in declared}
-        present = [
-            path
-            for spelling in platform.spellings
-            if (path := piece.files / f"{piece.taker}-{spelling}-args").is_file()
-        ]
-        if len(present) > 1:
-            text = f"{present[0].name} is for the same platform, {platform.oci}"
-            self.tree.problem(present[1], text, "Remove one of the two files.")
-        if present:
-            args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+        path = find_args_file(self.tree, piece.files, piece.taker, platform)
+        if path:
+            args, problems = read_args(path, self.tree.shown(path), self.request.environ)
             self.tree.problems += problems
             for arg in args:
                 where, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")

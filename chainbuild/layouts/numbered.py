@@ -13,10 +13,10 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args, is_undeclared
-from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts
+from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts, is_image
 from chainbuild.errors import WrongUseError
 from chainbuild.host.package_data import PROGRAM, minimize_program
-from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, find_args_file, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Publication, Secret, Step, StepKind
@@ -74,9 +74,7 @@ class _Reader:
         request = self.request
         chains: list[Chain] = []
         self._check_option_names()
-        options = [
-            (name, read_option(self.tree, name, request.platforms, request.base_arg)) for name in request.options
-        ]
+        options = [(name, self._dockerfiles(name)) for name in request.options]
         files = {platform: self._stage_files(platform) for platform in request.platforms}
         asked = {
             (name, platform): self._stage_args(request.root / name, files[platform], platform)
@@ -98,6 +96,18 @@ class _Reader:
                 base, below = chain.result.id, chain.asks
         self._check_build_args(item for _, dockerfiles in options for item in dockerfiles)
         return Graph(repo=request.repo, chains=tuple(chains), notes=tuple(self.tree.notes))
+
+    def _dockerfiles(self, option: str) -> tuple[Numbered, ...]:
+        """Return the Dockerfiles of an option. The FROM of the very first one may be BASE itself."""
+        request = self.request
+        first = option == request.options[0]
+        return read_option(
+            self.tree,
+            option,
+            request.platforms,
+            request.base_arg,
+            accept_base=lambda base: first and is_image(base, request.base),
+        )
 
     def _stage_files(self, platform: Platform) -> StageFiles | None:
         return read_stage_files(
@@ -196,8 +206,8 @@ class _Reader:
                     facts=item.facts,
                     context=request.context or item.context or request.root,
                     args=self._with_build_args(args, declared_args(item.facts)),
-                    images=((item.base_arg, parent),),
-                    parent=item.base_arg,
+                    images=((item.base_arg, parent),) if item.base_arg else (),
+                    parent=item.base_arg or item.base,
                     tag=f"{request.tag}-{name}-{item.name.step}-{platform.name}",
                     test=self._test_of(folder, item.name.taker),
                 )
@@ -367,20 +377,10 @@ class _Reader:
         reserved: Collection[str] = CHAINS_ARGS,
     ) -> tuple[BuildArg, ...]:
         """Return the args of a step's args file, checked against the ARGs of the Dockerfiles."""
-        present = [
-            folder / f"{taker}-{spelling}-args"
-            for spelling in platform.spellings
-            if (folder / f"{taker}-{spelling}-args").exists()
-        ]
-        if not present:
+        path = find_args_file(self.tree, folder, taker, platform)
+        if path is None:
             return ()
-        if len(present) > 1:
-            self.tree.problem(
-                present[1],
-                f"{present[0].name} is for the same platform, {platform.oci}",
-                "Remove one of the two files.",
-            )
-        args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+        args, problems = read_args(path, self.tree.shown(path), self.request.environ)
         self.tree.problems.extend(problems)
         for arg in args:
             origin, line = place_of(arg.origin)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
-from chainbuild.dockerfile.images import base_arg_candidates, check_base_arg
+from chainbuild.dockerfile.images import base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.numbered_names import NumberedName, has_numbered, numbered_names
 from chainbuild.model import CHAIN_IMAGE
@@ -26,12 +26,16 @@ _ARGS_FILE = regex(r"(?P<stem>.+)-args")
 
 
 class Numbered(Struct, frozen=True, kw_only=True):
-    """A parsed Dockerfile of an option. `base_arg` is the ARG that takes the image of the step before it."""
+    """A parsed Dockerfile of an option. `base_arg` is the ARG that takes the image of the step before it.
+
+    If `base_arg` is empty, the Dockerfile is the first one, and its FROM names the image `base` itself.
+    """
 
     name: NumberedName
     path: Path
     facts: Dockerfile
     base_arg: str
+    base: str = ""
 
     @property
     def context(self) -> Path | None:
@@ -81,11 +85,17 @@ class ChainFolder:
 
 
 def read_option(
-    tree: ChainFolder, name: str, platforms: Sequence[Platform], base_arg: str = ""
+    tree: ChainFolder,
+    name: str,
+    platforms: Sequence[Platform],
+    base_arg: str = "",
+    *,
+    accept_base: Callable[[str], bool] = lambda _: False,
 ) -> tuple[Numbered, ...]:
     """Return the numbered Dockerfiles of an option, in order; problems of the folder go to the tree.
 
-    `base_arg` is the ARG that takes the base image in all of them; if empty, it is `BASE_IMAGE`, or detected.
+    `base_arg` is the ARG that takes the base image in all of them; if empty, it is `BASE_IMAGE`, or detected. The first
+    Dockerfile needs none if its FROM names an image that `accept_base` accepts.
     """
     folder = tree.root / name
     if not folder.is_dir():
@@ -96,12 +106,16 @@ def read_option(
     for item in names:
         path = folder / item.file
         facts = tree.read_dockerfile(path)
-        if facts:
-            if base_arg:
-                arg = _named_base_arg(tree, facts, base_arg)
-            else:
-                arg = find_base_arg(tree, path, facts, platforms[0] if platforms else Platform.of_this_machine())
-            results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg))
+        if facts is None:
+            continue
+        platform = platforms[0] if platforms else Platform.of_this_machine()
+        own = "" if results or base_arg else _own_base(facts, platform)
+        if own and accept_base(own):
+            arg = ""
+        else:
+            own = ""
+            arg = _named_base_arg(tree, facts, base_arg) if base_arg else find_base_arg(tree, path, facts, platform)
+        results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg, base=own))
     if not names:
         tree.problem(
             folder,
@@ -208,6 +222,14 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
         )
 
 
+def _own_base(facts: Dockerfile, platform: Platform) -> str:
+    """Return the image that the FROM of a Dockerfile names, if no ARG takes it; else an empty string."""
+    if base_arg_used(facts, BASE) or base_arg_candidates(facts, platform=platform):
+        return ""
+    base = find_base_image(facts, args={}, platform=platform, build_platform=platform)
+    return base.reference if base and not base.is_nothing else ""
+
+
 def _named_base_arg(tree: ChainFolder, facts: Dockerfile, base_arg: str) -> str:
     """Return the ARG that the user named; a problem goes to the tree."""
     problem = check_base_arg(facts, base_arg)
@@ -235,7 +257,8 @@ def find_base_arg(tree: ChainFolder, path: Path, facts: Dockerfile, platform: Pl
         tree.problem(
             path,
             f"no FROM uses ARG {BASE}, so the step would not be based on the one before",
-            f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}. For another ARG, use --base-arg NAME.",
+            f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}. For another ARG, use --base-arg NAME. The FROM of the"
+            " first Dockerfile may also be BASE itself.",
             line=line,
         )
     return BASE
@@ -245,7 +268,7 @@ def _note_base_arguments(tree: ChainFolder, folder: Path, result: Iterable[Numbe
     """Note the ARGs that were detected, each with the Dockerfiles that use it."""
     files: dict[str, list[str]] = {}
     for item in result:
-        if item.base_arg != BASE:
+        if item.base_arg not in {BASE, ""}:
             files.setdefault(item.base_arg, []).append(item.name.file)
     for name, using in files.items():
         tree.notes.append(f"{tree.shown(folder)}: ARG {name} takes the base image, in {', '.join(using)}")
@@ -257,6 +280,19 @@ def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:
         if stem.startswith(f"{taker}-") and _is_platform(stem.removeprefix(f"{taker}-")):
             return taker, stem.removeprefix(f"{taker}-")
     return stem.rpartition("-")[0], stem.rpartition("-")[2]
+
+
+def find_args_file(tree: ChainFolder, folder: Path, taker: str, platform: Platform) -> Path | None:
+    """Return the args file of a step for a platform, if there is one; a second one becomes a problem."""
+    names = [f"{taker}-{spelling}-args" for spelling in platform.spellings]
+    present = [folder / name for name in names if (folder / name).exists()]
+    if len(present) > 1:
+        tree.problem(
+            present[1],
+            f"{present[0].name} is for the same platform, {platform.oci}",
+            "Remove one of the two files.",
+        )
+    return present[0] if present else None
 
 
 def _is_platform(spelled: str) -> bool:

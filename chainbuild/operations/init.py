@@ -61,8 +61,8 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing to build."""
-        return not (self.options or self.layers or self.tree.science)
+        """True if there is nothing that can be planned."""
+        return not (self.options or self.tree.science or any(not layer.problems for layer in self.layers))
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -79,6 +79,10 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
                 lines.append(f"layer {layer.folder}: packages with dependencies, {', '.join(layer.packages)}")
             else:
                 lines.append(f"layer {layer.folder}: a plain Dockerfile" + (f", FROM {base.written}" if base else ""))
+        if self.tree.unused:
+            lines.append(
+                f"but not used: {', '.join(self.tree.unused)}: their FROM lines take no base image from an ARG"
+            )
         if self.tree.science:
             lines.append(f"science: {self.tree.science} folders with {SCIENCE}")
         if self.tree.image_types:

@@ -52,15 +52,15 @@ class PartChecker:
         around = [folder for folder in layer.folder.parents if folder == self._root or self._root in folder.parents]
         return self._checked(lambda: layers.read(request).graph, around)
 
-    def check_options(self, options: Sequence[str]) -> CheckedPart:
-        """Check the chain of the options on any base image."""
+    def check_options(self, options: Sequence[str], base: str) -> CheckedPart:
+        """Check the chain of the options on the base image that its first Dockerfile names, or on any (empty)."""
         request = NumberedRequest(
             root=self._root,
             platforms=(self._native,),
             repo=_ANY,
             repository=_ANY,
             tag="v1",
-            base=_ANY,
+            base=ImageReference.parse(base) if base else _ANY,
             options=tuple(options),
             production=_ANY,
             build_platform=self._native,

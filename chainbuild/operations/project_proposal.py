@@ -107,7 +107,8 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     if typed:
         rest = tuple(option for option in order.options if option not in typed)
         order = OptionOrder(options=(*typed, *rest), reasons=order.reasons, sure=True)
-    options = checker.check_options(order.options) if order.options else CheckedPart()
+    base = _first_base(scan.root, order.options)
+    options = checker.check_options(order.options, base) if order.options else CheckedPart()
     guesses: list[Guess] = []
     layers = [
         *_plain_layers(scan, team, guesses),
@@ -118,7 +119,7 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     kept = {layer.folder for layer in layers if not layer.problems}
     return Proposal(
         options=order,
-        option_base=_first_base(scan.root, order.options),
+        option_base=base,
         option_context=_relative(scan.root, options.context),
         option_problems=options.problems,
         layers=_on_kept_bases(layers),

@@ -64,6 +64,8 @@ class TreeScan(Struct, frozen=True, kw_only=True):
     """Number of science and compatibility layers."""
     image_types: int = 0
     """Number of folders of image types."""
+    unused: tuple[str, ...] = ()
+    """Numbered Dockerfiles that form no chain."""
 
 
 def option_folders(root: Path) -> tuple[str, ...]:
@@ -92,6 +94,13 @@ def scan_tree(root: Path) -> TreeScan:
         packages=packages,
         science=len(science),
         image_types=len(types),
+        unused=tuple(
+            f"{_shown(root, folder)}/{name.file}"
+            for folder in folders
+            if folder not in steps
+            for name in _names_in(folder)
+            if not name.in_folder and name.descriptor not in STAGES
+        ),
     )
 
 
@@ -102,23 +111,25 @@ def _shown(root: Path, folder: Path) -> str:
 def _option_steps(folder: Path) -> tuple[NumberedName, ...]:
     """Return the numbered Dockerfiles of an option; empty if the folder has none, or only those of stages.
 
-    Folders with numbers, and names of a number alone (`Dockerfile.18`), are steps only if all take a base image.
+    Folders with numbers, and names of a number alone (`Dockerfile.18`), are steps only if all but the first take a base
+    image as an ARG.
     """
-    try:
-        names = [name for name in numbered_names(folder) if name.descriptor not in STAGES]
-    except OSError:
-        return ()
+    names = [name for name in _names_in(folder) if name.descriptor not in STAGES]
     doubtful = all(name.in_folder or not name.descriptor for name in names)
-    if doubtful and not all(_takes_base(folder / name.file) for name in names):
-        return ()
-    return tuple(names)
+    takes = [_takes_base(folder / name.file) for name in names] if doubtful else [True]
+    return tuple(names) if all(takes[1:]) and any(takes) else ()
 
 
 def _stage_names(folder: Path) -> list[NumberedName]:
+    return [name for name in _names_in(folder) if name.descriptor in STAGES]
+
+
+def _names_in(folder: Path) -> tuple[NumberedName, ...]:
+    """Return the numbered Dockerfiles of a folder; none if it cannot be read."""
     try:
-        return [name for name in numbered_names(folder) if name.descriptor in STAGES]
+        return numbered_names(folder)
     except OSError:
-        return []
+        return ()
 
 
 def _takes_base(path: Path) -> bool:

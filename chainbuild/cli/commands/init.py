@@ -34,6 +34,8 @@ def init(
     if not root.is_dir():
         raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Pass the folder of the project.")
     guess = look(root)
+    if guess.is_empty and guess.layers:
+        raise WrongUseError(problem for layer in guess.layers for problem in layer.problems)
     if guess.is_empty:
         raise WrongUseError(
             f"nothing to build in {root.resolve()}",

@@ -334,3 +334,12 @@ def test_folder_and_arg_problems_are_reported_together(tmp_path: Path) -> None:
 )
 def test_layer_name_is_derived_from_the_folder(tmp_path: Path, folder: str, name: str) -> None:
     assert layer_name(tmp_path / folder) == name
+
+
+def test_numbered_layer_may_name_its_base_in_the_first_from(tmp_path: Path) -> None:
+    files = {"tools/Dockerfile.01-base": "FROM alpine:3\n", "tools/Dockerfile.02-top": "ARG BASE\nFROM $BASE\n"}
+    written = read(tmp_path, files, layer(tmp_path, "tools"))
+    assert "alpine:3=>alpine:3" in shown(written.graph)
+    replaced = read(tmp_path, files, layer(tmp_path, "tools", base="debian:12"))
+    assert "alpine:3=>debian:12" in shown(replaced.graph)
+    assert "BASE<-amd64/tools/01-base" in shown(replaced.graph)

@@ -529,3 +529,41 @@ def test_chain_with_other_base_arg_is_built_on_pinned_parents(world: World) -> N
     assert [str(step) for step in world.driver.built[:2]] == ["amd64/stock/10-a", "amd64/stock/20-b"]
     world.begin_again()
     assert not world.plan().builds
+
+
+# A first Dockerfile that names its base -------------------------------------------------------------------------------
+
+
+def test_first_dockerfile_may_name_the_base_itself(world: World) -> None:
+    world.write(
+        {"stock/Dockerfile.01-base": "FROM fat:1\nRUN one\n", "stock/Dockerfile.02-top": "ARG B=x:1\nFROM $B\n"}
+    )
+    first, second = world.graph().chains[0].steps
+    assert (first.parent, str(first.image("fat:1").source), first.image("fat:1").as_context) == ("fat:1", "fat:1", True)
+    assert second.image("B").source == first.id
+    assert not world.run().failures
+    world.begin_again()
+    assert not world.plan().builds
+    world.base("second")
+    world.begin_again()
+    assert str(next(iter(world.plan().builds)).step.id) == "amd64/stock/01-base"
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "path"),
+    [
+        ({"stock/1-Dockerfile-a": "FROM fat:2\n"}, ("stock",), "stock/1-Dockerfile-a:1"),
+        ({"stock/1-Dockerfile-a": STEP, "stock/2-Dockerfile-b": "FROM fat:1\n"}, ("stock",), "stock/2-Dockerfile-b:1"),
+        (
+            {"stock/1-Dockerfile-a": STEP, "top/1-Dockerfile-b": "FROM fat:1\n"},
+            ("stock", "top"),
+            "top/1-Dockerfile-b:1",
+        ),
+    ],
+)
+def test_other_dockerfiles_must_take_the_base_as_arg(
+    world: World, files: Mapping[str, str], options: tuple[str, ...], path: str
+) -> None:
+    assert wrong(world, files, options=options) == [
+        f"{path}: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"
+    ]

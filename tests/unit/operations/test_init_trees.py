@@ -205,6 +205,27 @@ def test_files_named_by_versions_are_no_option(here: Path) -> None:
     assert look(here).is_empty
 
 
+def test_first_dockerfile_with_its_own_base_is_a_step(here: Path) -> None:
+    text = proposed(
+        here, {"Dockerfile.01-base": "FROM alpine:3.21\n", "Dockerfile.02-top": "ARG BASE=x:1\nFROM $BASE\n"}
+    )
+    assert "\nbase: alpine:3.21 " in text
+    assert [step.name for step in graph_of(here, text).chains[0].steps] == ["01-base", "02-top"]
+
+
+def test_numbered_files_that_form_no_chain_are_named(here: Path) -> None:
+    World(here).write({"node/Dockerfile.18": "FROM node:18\n", "node/Dockerfile.20": "FROM node:20\n"})
+    (line,) = look(here).told
+    assert line.startswith("but not used: node/Dockerfile.18, node/Dockerfile.20: ")
+
+
+def test_folder_without_anything_that_plans_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    World(here).write({"a/Dockerfile": "FROM debian:12\nCOPY nowhere /\n"})
+    assert run(["init"]) == 2
+    assert "a/Dockerfile:2: COPY nowhere: no such file or folder" in capsys.readouterr().err
+    assert not (here / "chainbuild.yaml").exists()
+
+
 def test_problems_of_options_are_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     World(here).write({"a/10-Dockerfile-x": f"{STEP}COPY nowhere /\n"})
     assert run(["init", "--dry-run"]) == 0
