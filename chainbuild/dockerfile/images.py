@@ -100,11 +100,16 @@ def base_arg_candidates(dockerfile: Dockerfile, *, platform: Platform) -> tuple[
         contexts=frozenset(),
         parents={},
     )
-    declared = {arg.name: arg for arg in reversed(dockerfile.global_args)}
     below = {_whole(resolved.stage.base, dockerfile.escape) for resolved in _stages_below(graph)}
-    every = {_whole(stage.base, dockerfile.escape) for stage in dockerfile.stages}
-    names = [name for name in declared if name in below or (name in every and declared[name].default is None)]
-    return tuple(sorted((declared[name] for name in names), key=lambda arg: arg.line)) if below - {""} else ()
+    in_froms = args_in_froms(dockerfile)
+    return tuple(arg for arg in in_froms if arg.name in below or arg.default is None) if below - {""} else ()
+
+
+def args_in_froms(dockerfile: Dockerfile) -> tuple[ArgDeclaration, ...]:
+    """Return the ARGs before the first FROM of which any FROM consists."""
+    names = {_whole(stage.base, dockerfile.escape) for stage in dockerfile.stages}
+    declared = {arg.name: arg for arg in reversed(dockerfile.global_args)}
+    return tuple(sorted((arg for arg in declared.values() if arg.name in names), key=lambda arg: arg.line))
 
 
 def _whole(text: str, escape: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
-from chainbuild.dockerfile.images import base_arg_candidates, check_base_arg, find_base_image
+from chainbuild.dockerfile.images import args_in_froms, base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.numbered_names import NumberedName, has_numbered, numbered_names
 from chainbuild.model import CHAIN_IMAGE
@@ -109,7 +109,7 @@ def read_option(
         if facts is None:
             continue
         platform = platforms[0] if platforms else Platform.of_this_machine()
-        own = "" if results or base_arg else _own_base(facts, platform)
+        own = "" if results or base_arg_used(facts, base_arg or BASE) else _own_base(facts, platform)
         if own and accept_base(own):
             arg = ""
         else:
@@ -224,7 +224,7 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
 
 def _own_base(facts: Dockerfile, platform: Platform) -> str:
     """Return the image that the FROM of a Dockerfile names, if no ARG takes it; else an empty string."""
-    if base_arg_used(facts, BASE) or base_arg_candidates(facts, platform=platform):
+    if base_arg_candidates(facts, platform=platform):
         return ""
     base = find_base_image(facts, args={}, platform=platform, build_platform=platform)
     return base.reference if base and not base.is_nothing else ""
@@ -254,11 +254,14 @@ def find_base_arg(tree: ChainFolder, path: Path, facts: Dockerfile, platform: Pl
             line=line,
         )
     else:
+        others = [arg.name for arg in args_in_froms(facts)]
+        hint = f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}. For another ARG, use --base-arg NAME."
+        if others:
+            hint = f"If {' or '.join(others)} takes the image of the step before, use --base-arg {others[0]}."
         tree.problem(
             path,
             f"no FROM uses ARG {BASE}, so the step would not be based on the one before",
-            f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}. For another ARG, use --base-arg NAME. The FROM of the"
-            " first Dockerfile may also be BASE itself.",
+            f"{hint} The FROM of the first Dockerfile may also be BASE itself.",
             line=line,
         )
     return BASE

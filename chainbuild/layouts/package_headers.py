@@ -30,7 +30,7 @@ _PASSES: Final = 250
 
 
 class Package(Struct, frozen=True, kw_only=True):
-    """A package. `line` is that of its dependencies; `has_config`: a `config.py` may change what the header sets."""
+    """A package. `line` is that of its dependencies; `config` is a program that may change what the header sets."""
 
     name: str
     path: Path
@@ -38,7 +38,7 @@ class Package(Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     depends: tuple[str, ...] = ()
     line: int = 1
-    has_config: bool = False
+    config: Path | None = None
 
 
 class Packages:
@@ -123,7 +123,7 @@ def _package(path: Path) -> Package | None:
         aliases=header.aliases,
         depends=header.depends,
         line=header.line,
-        has_config=(path.parent / _CONFIG).is_file(),
+        config=path.parent / _CONFIG if (path.parent / _CONFIG).is_file() else None,
     )
 
 

@@ -57,11 +57,10 @@ def _depends(packages: Packages, name: str) -> tuple[str, ...]:
 def _report_missing(tree: ChainFolder, layer: LayerFolder, packages: Packages, name: str, order: Iterable[str]) -> None:
     """Report a package that no header defines, at the place that needs it."""
     needing = next((item for other in order if (item := packages.find(other)) and name in item.depends), None)
-    plain = name.partition(":")[0]
-    near = [item.path.parent for item in packages.every if item.has_config and plain in {item.name, *item.aliases}]
+    near = [item.config for item in packages.every if item.config and _mentions(item.config, name)]
     hint = perhaps_you_meant(name, packages.names, str)
     if near:
-        hint += f"{tree.shown(near[0])}/config.py may define it, but chainbuild runs no programs of a tree. "
+        hint += f"{tree.shown(near[0])} may define it, but chainbuild runs no programs of a tree. "
     hint += f"Leave it out with --skip-package {name}, or add a Dockerfile with that name."
     tree.problem(
         needing.path if needing else None,
@@ -71,10 +70,19 @@ def _report_missing(tree: ChainFolder, layer: LayerFolder, packages: Packages, n
     )
 
 
+def _mentions(config: Path, name: str) -> bool:
+    """Return whether the text of a program has a package's name, or for a version the name before it."""
+    try:
+        text = limits.read_head(config, limits.TREE_FILE).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return name in text or (":" in name and config.parent.name == name.partition(":")[0])
+
+
 def _note(tree: ChainFolder, layer: LayerFolder, chosen: Collection[Package]) -> None:
     """Note the order of the packages, and those whose programs may set more than their headers."""
     tree.notes.append(f"packages of {layer.name}: {', '.join(package.name for package in chosen)}")
-    configured = [tree.shown(package.path.parent) for package in chosen if package.has_config]
+    configured = [tree.shown(package.path.parent) for package in chosen if package.config]
     if configured:
         tree.notes.append(
             f"not run: config.py of {', '.join(configured)}; set what it would set with --build-arg, or in layer-*-args"

@@ -169,6 +169,7 @@ def _options(guess: ProjectScan, said: Values) -> str:
     last = guess.last_run or RunOptions()
     names = [name.strip() for name in said.get(("", "options"), ",".join(guess.options)).split(",")]
     base = last.base or said.get(("", "base")) or guess.proposal.option_base
+    base_arg = last.base_arg or guess.proposal.option_base_arg
     context = guess.proposal.option_context
     lines = [
         f"repo: {_quoted(last.repo or said['', 'repo'])}  # repository of the options' images: REPO:TAG-OPTION",
@@ -176,7 +177,7 @@ def _options(guess: ProjectScan, said: Values) -> str:
         f"base: {_quoted(base)}  # base image of the first option",
         f"production: {_quoted(last.production or said['', 'production'])}  # base image of the slim images",
         *([f"context: {_quoted(context)}  # has the files that the Dockerfiles copy"] if context else []),
-        *([f"base-arg: {_quoted(last.base_arg)}"] if last.base_arg else []),
+        *([f"base-arg: {_quoted(base_arg)}  # the ARG that takes the base image"] if base_arg else []),
         "options:  # in build order: each one builds on the result of the one before",
         *(f"  - {_quoted(name)}" for name in names),
     ]

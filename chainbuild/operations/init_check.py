@@ -52,7 +52,7 @@ class PartChecker:
         around = [folder for folder in layer.folder.parents if folder == self._root or self._root in folder.parents]
         return self._checked(lambda: layers.read(request).graph, around)
 
-    def check_options(self, options: Sequence[str], base: str) -> CheckedPart:
+    def check_options(self, options: Sequence[str], base: str, base_arg: str = "") -> CheckedPart:
         """Check the chain of the options on the base image that its first Dockerfile names, or on any (empty)."""
         request = NumberedRequest(
             root=self._root,
@@ -64,6 +64,7 @@ class PartChecker:
             options=tuple(options),
             production=_ANY,
             build_platform=self._native,
+            base_arg=base_arg,
             environ=os.environ,
         )
         folders = [(self._root / option).resolve() for option in options]

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.images import find_base_image
+from chainbuild.dockerfile.images import args_in_froms, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key
 from chainbuild.layouts.layer_folder import LayerFolder, fitting_name, layer_name
@@ -89,6 +89,8 @@ class Proposal(Struct, frozen=True, kw_only=True):
     options: OptionOrder
     option_base: str = ""
     """The base image that the first Dockerfile of the first option names."""
+    option_base_arg: str = ""
+    """The ARG that takes the base image, if it cannot be detected in every Dockerfile."""
     option_context: str = ""
     option_problems: tuple[Problem, ...] = ()
     layers: tuple[ProposedLayer, ...] = ()
@@ -109,6 +111,13 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
         order = OptionOrder(options=(*typed, *rest), reasons=order.reasons, sure=True)
     base = _first_base(scan.root, order.options)
     options = checker.check_options(order.options, base) if order.options else CheckedPart()
+    base_arg = _common_base_arg(scan.root, order.options) if options.problems else ""
+    if base_arg and len((other := checker.check_options(order.options, base, base_arg)).problems) < len(
+        options.problems
+    ):
+        options = other
+    else:
+        base_arg = ""
     guesses: list[Guess] = []
     layers = [
         *_plain_layers(scan, team, guesses),
@@ -120,6 +129,7 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     return Proposal(
         options=order,
         option_base=base,
+        option_base_arg=base_arg,
         option_context=_relative(scan.root, options.context),
         option_problems=options.problems,
         layers=_on_kept_bases(layers),
@@ -148,6 +158,19 @@ def _first_base(root: Path, options: Sequence[str]) -> str:
         return ""
     base = find_base_image(facts, args={}, platform=native, build_platform=native)
     return base.reference if base and _is_image(base.reference) else ""
+
+
+def _common_base_arg(root: Path, options: Sequence[str]) -> str:
+    """Return the only ARG that a FROM of every Dockerfile but the first consists of; empty if there is none or several."""
+    files = [root / option / name.file for option in options for name in numbered_names(root / option)]
+    common: set[str] | None = None
+    for path in files[1:]:
+        try:
+            names = {arg.name for arg in args_in_froms(parse(path.read_bytes(), path.name))}
+        except OSError:
+            continue
+        common = names if common is None else common & names
+    return common.pop() if common and len(common) == 1 else ""
 
 
 def _is_image(text: str) -> bool:

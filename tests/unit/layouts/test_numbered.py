@@ -507,6 +507,17 @@ def test_two_candidates_for_the_base_are_reported(world: World, text: str) -> No
     assert graph.notes == ()
 
 
+def test_arg_of_another_stage_is_suggested_but_not_taken(world: World) -> None:
+    text = "ARG B=x:1\nFROM $B AS builder\nFROM debian:12\nCOPY --from=builder /x /x\n"
+    world.write({"stock/1-Dockerfile-a": "FROM fat:1\n", "stock/2-Dockerfile-b": text})
+    with pytest.raises(WrongUseError, match=r"If B takes the image of the step before, use --base-arg B\."):
+        world.graph()
+    from chainbuild.values import replace
+
+    first, second = numbered.read(replace(world.request(), base_arg="B")).chains[0].steps
+    assert second.image("B").source == first.id
+
+
 def test_named_base_arg_must_be_used_by_a_from(world: World) -> None:
     assert wrong(world, {"stock/10-Dockerfile-a": "ARG BASE\nFROM $BASE\n"}, base_arg="BAES") == [
         "stock/10-Dockerfile-a:2: no FROM uses the ARG BAES"

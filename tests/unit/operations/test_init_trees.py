@@ -213,6 +213,14 @@ def test_first_dockerfile_with_its_own_base_is_a_step(here: Path) -> None:
     assert [step.name for step in graph_of(here, text).chains[0].steps] == ["01-base", "02-top"]
 
 
+def test_base_arg_that_cannot_be_detected_is_written(here: Path) -> None:
+    runtime = "ARG B=x:1\nFROM $B AS builder\nFROM alpine:3.21\nCOPY --from=builder /x /x\n"
+    files = {"Dockerfile.1-a": "FROM alpine:3.21\n", "Dockerfile.2-b": "ARG B\nFROM $B\n", "Dockerfile.3-c": runtime}
+    text = proposed(here, files)
+    assert "\nbase-arg: B " in text
+    assert [step.parent for step in graph_of(here, text).chains[0].steps] == ["alpine:3.21", "B", "B"]
+
+
 def test_numbered_files_that_form_no_chain_are_named(here: Path) -> None:
     World(here).write({"node/Dockerfile.18": "FROM node:18\n", "node/Dockerfile.20": "FROM node:20\n"})
     (line,) = look(here).told
