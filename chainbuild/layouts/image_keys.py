@@ -17,6 +17,7 @@ from msgspec import Struct
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import LayerFolder, Piece
 from chainbuild.layouts.numbered_folder import ChainFolder, find_base_arg
+from chainbuild.layouts.numbered_names import LEFT_OVER
 from chainbuild.model import BuildArg
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
@@ -74,7 +75,8 @@ def _longest_end(parts: Sequence[str], folders: Sequence[Path]) -> KeyedDockerfi
 
 def keys_in(folders: Iterable[Path]) -> tuple[str, ...]:
     """Return the keys of all Dockerfiles in the folders."""
-    keys = (path.name.removeprefix(_PREFIX) for folder in folders for path in folder.glob(f"{_PREFIX}*"))
+    names = (path.name for folder in folders for path in folder.glob(f"{_PREFIX}*") if path.is_file())
+    keys = (name.removeprefix(_PREFIX) for name in names if not name.endswith(LEFT_OVER))
     return tuple(sorted({key for key in keys if _KEY.fullmatch(key)}))
 
 
@@ -162,7 +164,8 @@ def _pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform, chain: Ke
                 base_arg=find_base_arg(tree, item.path, facts, platform) if pieces else "",
             )
         )
-    repeated = sorted({piece.name for piece in pieces if [other.name for other in pieces].count(piece.name) > 1})
+    names = [piece.name for piece in pieces]
+    repeated = sorted({name for name in names if names.count(name) > 1})
     for key in repeated:
         tree.problem(None, f"image key {layer.image_key!r}: {key} occurs twice", "Name each part once.")
     return tuple(pieces) if not repeated else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.errors import Problem
@@ -11,7 +12,10 @@ from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece
 from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
 from chainbuild.layouts.numbered_names import PLAIN, has_numbered, numbered_names
 from chainbuild.layouts.packages import note_dependencies, read_packages
+from chainbuild.patterns import regex
 from chainbuild.references import Platform
+
+_CHAIN: Final = regex(r"[0-9]+-Dockerfile-.+")
 
 
 def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tuple[Piece, ...]:
@@ -32,21 +36,32 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tu
         _check_base_arg(tree, layer, pieces)
         return pieces
     plain = folder / PLAIN
-    if plain.exists() and has_numbered(folder):
-        tree.problem(
-            folder,
-            f"has both a plain {PLAIN} and numbered ones ({numbered_names(folder)[0].file}, …)",
-            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
-        )
-        return ()
+    if plain.exists():
+        return _plain(tree, layer, plain) if _is_alone(tree, folder) else ()
     if has_numbered(folder):
         # The base of the first Dockerfile is set as that of a plain one.
         result = read_option(tree, str(folder), (platform,), layer.base_arg, accept_base=lambda _: True)
         return tuple(_numbered(item, layer) for item in result)
-    if not plain.is_file():
-        tree.problem(folder, "has no Dockerfile", _where_else(folder))
-        return ()
-    return _plain(tree, layer, plain)
+    tree.problem(folder, "has no Dockerfile", _where_else(folder))
+    return ()
+
+
+def _is_alone(tree: ChainFolder, folder: Path) -> bool:
+    """Return whether a plain Dockerfile is the only one that a folder can be meant to build.
+
+    Next to it, `NN-Dockerfile-x` is a problem. Other numbered names are often those of variants: a note names them.
+    """
+    names = [name.file for name in numbered_names(folder) if not name.in_folder]
+    chain = [name for name in names if _CHAIN.fullmatch(name)]
+    if chain:
+        tree.problem(
+            folder,
+            f"has both a plain {PLAIN} and numbered ones ({chain[0]}, …)",
+            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
+        )
+    elif names:
+        tree.notes.append(f"{tree.shown(folder)}: {PLAIN} is built, not {', '.join(names)}")
+    return not chain
 
 
 def _plain(tree: ChainFolder, layer: LayerFolder, path: Path) -> tuple[Piece, ...]:

@@ -223,8 +223,8 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
 
 
 def _own_base(facts: Dockerfile, platform: Platform) -> str:
-    """Return the image that the FROM of a Dockerfile names, if no ARG takes it; else an empty string."""
-    if base_arg_candidates(facts, platform=platform):
+    """Return the image that the FROM of a Dockerfile names, if no ARG takes it and no FROM sets a platform; else empty."""
+    if base_arg_candidates(facts, platform=platform) or any(stage.platform for stage in facts.stages):
         return ""
     base = find_base_image(facts, args={}, platform=platform, build_platform=platform)
     return base.reference if base and not base.is_nothing else ""

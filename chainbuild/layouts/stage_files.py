@@ -88,8 +88,8 @@ def read_stage_files(
     `options` if these are all in one folder.
     """
     own = _own_stages(tree, tree.root / FOLDER)
-    around = {(tree.root / option).resolve().parent for option in options}
-    if not own and len(around) == 1 and tree.root.resolve() not in around:
+    around = {(tree.root / option).parent for option in options}
+    if not own and len(around) == 1 and tree.root not in around:
         own = _own_stages(tree, around.pop() / FOLDER)
     results = {kind: _read(tree, kind, own.get(kind)) for kind in STAGES}
     minimize, production = results["minimize"], results["production"]

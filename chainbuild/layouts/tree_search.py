@@ -9,7 +9,7 @@ from typing import Final
 
 from chainbuild import limits
 
-_SKIPPED: Final = frozenset({"node_modules", "__pycache__", "venv"})
+_SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
 """Folders that tools fill. Hidden folders are skipped, too."""
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.dockerfile import base_arg_used, parse
+from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import BaseImage, base_arg_candidates, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key, keys_in
@@ -42,7 +42,7 @@ class ScannedLayer(Struct, frozen=True, kw_only=True):
 
 
 class KeyedFolder(Struct, frozen=True, kw_only=True):
-    """A folder with `Dockerfile.<key>` files. `above` are the keys of those that take a base image as an ARG."""
+    """A folder with `Dockerfile.<key>` files. `above` are the keys of those that are based on `BASE_IMAGE`."""
 
     folder: str
     keys: tuple[str, ...]
@@ -133,11 +133,22 @@ def _names_in(folder: Path) -> tuple[NumberedName, ...]:
 
 
 def _takes_base(path: Path) -> bool:
+    """Return whether an ARG can take the base image of a Dockerfile."""
+    facts = _parsed(path)
+    platform = Platform.of_this_machine()
+    return bool(facts and (base_arg_used(facts, BASE) or base_arg_candidates(facts, platform=platform)))
+
+
+def _uses_base_image(path: Path) -> bool:
+    facts = _parsed(path)
+    return bool(facts and base_arg_used(facts, BASE))
+
+
+def _parsed(path: Path) -> Dockerfile | None:
     try:
-        facts = parse(path.read_bytes(), path.name)
+        return parse(path.read_bytes(), path.name)
     except OSError:
-        return False
-    return bool(base_arg_used(facts, BASE) or base_arg_candidates(facts, platform=Platform.of_this_machine()))
+        return None
 
 
 # Layers ---------------------------------------------------------------------------------------------------------------
@@ -160,12 +171,8 @@ def _layers(root: Path, folders: Sequence[Path]) -> tuple[ScannedLayer, ...]:
 
 
 def _base_image(path: Path) -> BaseImage | None:
-    native = Platform.of_this_machine()
-    try:
-        facts = parse(path.read_bytes(), PLAIN)
-    except OSError:
-        return None
-    return find_base_image(facts, args={}, platform=native, build_platform=native)
+    native, facts = Platform.of_this_machine(), _parsed(path)
+    return find_base_image(facts, args={}, platform=native, build_platform=native) if facts else None
 
 
 # Image keys and packages ----------------------------------------------------------------------------------------------
@@ -174,7 +181,7 @@ def _base_image(path: Path) -> BaseImage | None:
 def _keyed(root: Path, folder: Path) -> KeyedFolder | None:
     """Return a folder of `Dockerfile.<key>` files that form chains: some take a base image, and another is the lowest."""
     keys = keys_in([folder])
-    above = tuple(key for key in keys if not is_platform_key(key) and _takes_base(folder / f"{PLAIN}.{key}"))
+    above = tuple(key for key in keys if not is_platform_key(key) and _uses_base_image(folder / f"{PLAIN}.{key}"))
     if not above or len(above) == len(keys):
         return None
     return KeyedFolder(folder=_shown(root, folder), keys=keys, above=above)

@@ -108,6 +108,14 @@ def test_key_with_the_platform_is_used_as_it_is(tmp_path: Path) -> None:
     assert "Leave out the platform: ros2_humble." in problem
 
 
+def test_ignore_files_are_no_keys(tmp_path: Path) -> None:
+    write(tmp_path, ["docker/Dockerfile.base", "docker/Dockerfile.x86_64.dockerignore", "docker/Dockerfile.app"])
+    assert [step.name for step in read(tmp_path, "base.app", base=ImageReference.parse("debian:12")).graph] == [
+        "base",
+        "app",
+    ]
+
+
 def test_key_needs_no_platform_if_no_dockerfile_has_one(tmp_path: Path) -> None:
     write(tmp_path, ["docker/Dockerfile.base", "docker/Dockerfile.user"])
     assert [step.name for step in read(tmp_path, "base.user", base=ImageReference.parse("debian:12")).graph] == [

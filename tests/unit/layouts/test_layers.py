@@ -336,6 +336,13 @@ def test_layer_name_is_derived_from_the_folder(tmp_path: Path, folder: str, name
     assert layer_name(tmp_path / folder) == name
 
 
+def test_plain_dockerfile_next_to_variants_is_built_with_a_note(tmp_path: Path) -> None:
+    files = {"os/Dockerfile": OS, "os/Dockerfile.22-slim": OS, "os/01-Dockerfile": OS, "os/10-data/Dockerfile": OS}
+    graph = read(tmp_path, files, layer(tmp_path, "os")).graph
+    assert [step.name for step in graph] == ["os"]
+    assert graph.notes == ("os: Dockerfile is built, not 01-Dockerfile, Dockerfile.22-slim",)
+
+
 def test_numbered_layer_may_name_its_base_in_the_first_from(tmp_path: Path) -> None:
     files = {"tools/Dockerfile.01-base": "FROM alpine:3\n", "tools/Dockerfile.02-top": "ARG BASE\nFROM $BASE\n"}
     written = read(tmp_path, files, layer(tmp_path, "tools"))
