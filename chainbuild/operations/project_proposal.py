@@ -110,14 +110,7 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
         rest = tuple(option for option in order.options if option not in typed)
         order = OptionOrder(options=(*typed, *rest), reasons=order.reasons, sure=True)
     base = _first_base(scan.root, order.options)
-    options = checker.check_options(order.options, base) if order.options else CheckedPart()
-    base_arg = _common_base_arg(scan.root, order.options) if options.problems else ""
-    if base_arg and len((other := checker.check_options(order.options, base, base_arg)).problems) < len(
-        options.problems
-    ):
-        options = other
-    else:
-        base_arg = ""
+    options, base_arg = _checked_options(scan.root, order.options, base, checker)
     guesses: list[Guess] = []
     layers = [
         *_plain_layers(scan, team, guesses),
@@ -135,6 +128,16 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
         layers=_on_kept_bases(layers),
         guesses=tuple(guess for guess in guesses if guess.folder in kept),
     )
+
+
+def _checked_options(root: Path, options: Sequence[str], base: str, checker: PartChecker) -> tuple[CheckedPart, str]:
+    """Check the options. Return also the ARG that takes their base image, if they have fewer problems with it."""
+    if not options:
+        return CheckedPart(), ""
+    detected = checker.check_options(options, base)
+    base_arg = _common_base_arg(root, options) if detected.problems else ""
+    named = checker.check_options(options, base, base_arg) if base_arg else detected
+    return (named, base_arg) if len(named.problems) < len(detected.problems) else (detected, "")
 
 
 def _relative(root: Path, context: Path | None) -> str:
