@@ -122,7 +122,7 @@ def read_keyed(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tup
     try:
         chains = [resolve_key(key, folders) for key in keys_for(layer.image_key, platform, folders)]
     except WrongUseError as error:
-        tree.problems += error.problems
+        tree.problems += [layer.problem(item.message, item.hint) for item in error.problems]
         return ()
     chain = next((chain for chain in chains if not chain.unresolved), chains[0])
     if chain.unresolved:
@@ -131,7 +131,7 @@ def read_keyed(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tup
         hint += f"Searched: {', '.join(tree.shown(folder) for folder in folders)}."
         hint += f" Keys there: {', '.join(present)}." if present else ""
         message = f"image key {layer.image_key!r}: no {_PREFIX}{chain.unresolved} for {platform}"
-        tree.problem(None, message, hint)
+        tree.problems.append(layer.problem(message, hint))
         return ()
     pieces = _pieces(tree, layer, platform, chain)
     tree.notes.append(
@@ -167,5 +167,7 @@ def _pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform, chain: Ke
     names = [piece.name for piece in pieces]
     repeated = sorted({name for name in names if names.count(name) > 1})
     for key in repeated:
-        tree.problem(None, f"image key {layer.image_key!r}: {key} occurs twice", "Name each part once.")
+        tree.problems.append(
+            layer.problem(f"image key {layer.image_key!r}: {key} occurs twice", "Name each part once.")
+        )
     return tuple(pieces) if not repeated else ()

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile
+from chainbuild.errors import Problem
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -47,6 +48,10 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
     tests: bool = True
     path: str = ""
     line: int = 0
+
+    def problem(self, message: str, hint: str) -> Problem:
+        """Return a problem at the place where the layer was requested."""
+        return Problem(path=self.path, line=self.line, message=message, hint=hint)
 
 
 class LayerRequest(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from chainbuild.dockerfile.images import check_base_arg
-from chainbuild.errors import Problem
 from chainbuild.layouts.image_keys import read_keyed
 from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece
 from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
@@ -23,12 +22,7 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tu
     folder = layer.folder
     if not folder.is_dir():
         tree.problems.append(
-            Problem(
-                path=layer.path,
-                line=layer.line,
-                message=f"no such folder: {str(folder)!r}",
-                hint="A layer is a folder with a Dockerfile.",
-            )
+            layer.problem(f"no such folder: {str(folder)!r}", "A layer is a folder with a Dockerfile.")
         )
         return ()
     if layer.image_key or layer.packages:

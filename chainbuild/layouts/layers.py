@@ -16,7 +16,7 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args
 from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_image, image_contexts, named_images
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece
 from chainbuild.layouts.layer_pieces import read_pieces
 from chainbuild.layouts.numbered_folder import ChainFolder, find_args_file
@@ -81,7 +81,7 @@ class _Reader:
     # Reading and checking ---------------------------------------------------------------------------------------------
 
     def _wrong(self, layer: LayerFolder, message: str, hint: str) -> None:
-        self.tree.problems.append(Problem(path=layer.path, line=layer.line, message=message, hint=hint))
+        self.tree.problems.append(layer.problem(message, hint))
 
     def _check_names(self) -> None:
         names: dict[str, LayerFolder] = {}

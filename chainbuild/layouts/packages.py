@@ -19,7 +19,9 @@ def read_packages(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> 
     try:
         order = build_order(layer.packages, lambda name: _depends(packages, name), layer.skip_packages)
     except ValueError as error:
-        tree.problem(None, f"the dependencies of packages form a cycle: {error}", "Check their headers.")
+        tree.problems.append(
+            layer.problem(f"the dependencies of packages form a cycle: {error}", "Check their headers.")
+        )
         return ()
     chosen: dict[Path, Package] = {}
     for name in order:
@@ -58,16 +60,16 @@ def _report_missing(tree: ChainFolder, layer: LayerFolder, packages: Packages, n
     """Report a package that no header defines, at the place that needs it."""
     needing = next((item for other in order if (item := packages.find(other)) and name in item.depends), None)
     near = [item.config for item in packages.every if item.config and _mentions(item.config, name)]
+    message = f"no Dockerfile below {tree.shown(layer.folder)} is the package {name!r}"
     hint = perhaps_you_meant(name, packages.names, str)
     if near:
         hint += f"{tree.shown(near[0])} may define it, but chainbuild runs no programs of a tree. "
-    hint += f"Leave it out with --skip-package {name}, or add a Dockerfile with that name."
-    tree.problem(
-        needing.path if needing else None,
-        f"no Dockerfile below {tree.shown(layer.folder)} is the package {name!r}",
-        hint,
-        line=needing.line if needing else 0,
-    )
+    if needing:
+        hint += f"Leave it out with --skip-package {name} (skip-packages:), or add a Dockerfile with that name."
+        tree.problem(needing.path, message, hint, line=needing.line)
+    else:
+        hint += "A package is a folder with a Dockerfile; a comment header may give it another name."
+        tree.problems.append(layer.problem(message, hint))
 
 
 def _mentions(config: Path, name: str) -> bool:

@@ -161,6 +161,13 @@ def test_missing_packages_are_reported_at_what_needs_them(tmp_path: Path) -> Non
     assert [step.name for step in skipped] == ["app"]
 
 
+def test_unknown_package_is_reported_where_it_was_requested(tmp_path: Path) -> None:
+    write(tmp_path, TREE)
+    (problem,) = wrong(tmp_path, "pytroch", path="chainbuild.yaml", line=7)
+    assert problem.startswith("chainbuild.yaml:7: no Dockerfile below packages is the package 'pytroch'")
+    assert "Perhaps you meant pytorch." in problem
+
+
 def test_package_with_a_program_is_noted(tmp_path: Path) -> None:
     write(tmp_path, {**TREE, "packages/build/python/config.py": "raise SystemExit"})
     assert "not run: config.py of packages/build/python" in read(tmp_path, "python").graph.notes[1]
