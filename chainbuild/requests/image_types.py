@@ -63,7 +63,7 @@ class ImageTypesOverview(Struct, frozen=True, kw_only=True):
 
 
 def read_overview(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
-    """Read the image types. Errors: `WrongUseError` with all of their problems."""
+    """Read the image types, including those with problems. Errors: `WrongUseError` if there are none."""
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
     places = _places(options, session_settings(options, collector).chain, collector)
@@ -72,15 +72,13 @@ def read_overview(options: ImageTypeOptions, environ: Mapping[str, str] | None =
     catalogue = _catalogue(options, environ)
     current = Platform.of_this_machine()
     relations = relate(catalogue, (current,), ours=places.all, build_platform=current)
-    return ImageTypesOverview(
-        catalogue=catalogue, relations=relations, chosen=select(catalogue, options.globs or ("*",))
-    )
+    return ImageTypesOverview(catalogue=catalogue, relations=relations, chosen=select(catalogue, options.globs or ()))
 
 
 def read_image_types(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
     """Read the options and the image types.
 
-    Errors: `WrongUseError` with every problem of the command line, else of the image types, else of the selection.
+    Errors: `WrongUseError` with every problem of the command line, else of the selection.
     """
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
@@ -141,7 +139,7 @@ def _catalogue(options: ImageTypeOptions, environ: Mapping[str, str]) -> Catalog
 def _check(request: ImageTypesRequest) -> None:
     """Check the selection: every build arg is declared somewhere, and nothing private is published."""
     requested, catalogue = request.wanted, request.catalogue
-    names = sorted(request.relations.with_dependencies(requested.chosen))
+    names = sorted(request.relations.with_bases(requested.chosen))
     problems = list(check_chain((catalogue.images[name] for name in names), request.places))
     files = [catalogue.images[name].dockerfile for name in names]
     for arg in requested.build_args:

@@ -61,7 +61,7 @@ Version = Annotated[
         show_default=False,
     ),
 ]
-NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build dependencies; they must already exist.")]
+NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build the images below; they must already exist.")]
 
 
 @app.command("list")
@@ -153,7 +153,7 @@ def create(
     json: flags.Json = False,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Build images, and any of their dependencies that are missing from the chain registry."""
+    """Build images, and those below them that are missing from the chain registry."""
     from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types

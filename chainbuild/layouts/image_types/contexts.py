@@ -1,23 +1,27 @@
 """The build context of an image: its folder with the templates rendered, without the files that describe the image.
 
-Files that end in `.secret` are never included: a secret is available to a RUN while it runs, and is in no layer.
+Files that end in `.secret` are never included: a secret is available to a RUN while it runs, and is in no layer. Links out
+of the folder, to other files of the repository, are replaced by these files.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from chainbuild.context import ContextTree
+from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import find_facts
 from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.image_types.manifest import MANIFEST, TEMPLATE, TEST
+from chainbuild.layouts.image_types.manifest import DOCKERFILE, MANIFEST, TEMPLATE, TEST
 from chainbuild.layouts.image_types.roots import shown
 from chainbuild.layouts.image_types.tree import Image
 from chainbuild.references import Platform
+from chainbuild.text import perhaps_you_meant
 
 SECRETS: Final = "*.secret"
 
@@ -29,7 +33,9 @@ def write_context(image: Image, target: Path) -> None:
     """
     source = image.folder.path
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=_left_out(source), copy_function=_take)
+        ignore = _left_out(source)
+        shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=_take)
+        _replace_links(image, target, ignore)
     except shutil.Error as error:
         problems = [
             Problem(path=shown(Path(path)), message=f"cannot be copied: {why}", hint="Remove it, or make it readable.")
@@ -66,18 +72,92 @@ def _take(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def check_secrets(image: Image, platform: Platform, problems: list[Problem]) -> None:
-    """Report a COPY or ADD of a secret file: it would be in a layer, where everybody with the image can read it."""
-    facts = find_facts(image.dockerfile, args={}, target_platform=platform, build_platform=platform)
-    for pattern in facts.sources.patterns:
-        name = pattern.rpartition("/")[2]
-        if fnmatchcase(name, SECRETS):
-            text = image.raw.decode("utf-8", "surrogateescape").split("\n")
-            line = next((number for number, item in enumerate(text, 1) if name in item), 0)
-            secret = name.removesuffix(SECRETS[1:])
-            hint = (
-                f"Pass it as --secret id={secret},src={shown(image.folder.path / name)}, and read it with"
-                f" RUN --mount=type=secret,id={secret}."
-            )
-            message = f"the secret {name} would be stored in a layer of the image"
-            problems.append(Problem(path=image.dockerfile.path, line=line, message=message, hint=hint))
+def _replace_links(image: Image, target: Path, ignore: Callable[[str, list[str]], Collection[str]]) -> None:
+    """Replace the links of a context that lead out of the image's folder to other files of the repository."""
+    links = [
+        Path(folder, name)
+        for folder, folders, files in os.walk(target)
+        for name in (*folders, *files)
+        if Path(folder, name).is_symlink()
+    ]
+    for link in links:
+        source = linked_file(image, link.relative_to(target))
+        if source is None:
+            continue
+        link.unlink()
+        if source.is_dir():
+            shutil.copytree(source, link, symlinks=True, ignore=ignore, copy_function=_take)
+        elif not fnmatchcase(source.name, SECRETS):
+            _take(str(source), str(link))
+
+
+def linked_file(image: Image, path: Path) -> Path | None:
+    """Return the file or folder that a link leads to outside of the image's folder, but in the repository; else None.
+
+    A repository's `.git` is not a part of it, and neither is a folder around the image's own.
+    """
+    folder = image.folder.path.resolve()
+    repository = (image.folder.root.repository or image.folder.root.folder).resolve()
+    try:
+        found = (folder / path).resolve(strict=True)
+    except (OSError, RuntimeError):  # it leads nowhere, or to itself
+        return None
+    if found.is_relative_to(folder) or folder.is_relative_to(found) or not found.is_relative_to(repository):
+        return None
+    return None if ".git" in found.relative_to(repository).parts else found
+
+
+def missing_sources(
+    image: Image,
+    context: Path,
+    besides: Collection[str],
+    *,
+    args: Mapping[str, str],
+    platform: Platform,
+    build_platform: Platform,
+) -> Iterator[Problem]:
+    """Yield a problem for each file that a Dockerfile requires and its context does not have, `besides` some others."""
+    dockerfile = image.dockerfile
+    facts = find_facts(dockerfile, args=args, target_platform=platform, build_platform=build_platform)
+    keywords = {item.line: item.keyword for stage in dockerfile.stages for item in stage.instructions}
+    tree = ContextTree(context)
+    ignore = find_ignore(context, image.folder.path / DOCKERFILE)
+    for pattern in tree.missing(ignore, [item for item in facts.sources.required if item not in besides]):
+        line = facts.source_lines.get(("", pattern), 0)
+        yield Problem(
+            path=image.dockerfile.path,
+            line=line,
+            message=f"{keywords.get(line, 'COPY')} {pattern}: no such file or folder in {shown(image.folder.path)}",
+            hint=_way_out(image, pattern, context),
+        )
+
+
+def _way_out(image: Image, pattern: str, context: Path) -> str:
+    link = image.folder.path / pattern
+    if link.is_symlink():
+        why = "is not a part of the repository" if link.exists() else "does not exist"
+        return f"It is a link to {link.readlink()}, which {why}."
+    return perhaps_you_meant(pattern, sorted(path.name for path in context.iterdir())) + "Check the path."
+
+
+def copied_secrets(
+    image: Image, *, args: Mapping[str, str], platform: Platform, build_platform: Platform
+) -> tuple[str, ...]:
+    """Return the paths of the secret files that an image's Dockerfile copies."""
+    facts = find_facts(image.dockerfile, args=args, target_platform=platform, build_platform=build_platform)
+    return tuple(pattern for pattern in facts.sources.patterns if fnmatchcase(pattern.rpartition("/")[2], SECRETS))
+
+
+def secret_problems(image: Image, paths: Iterable[str]) -> Iterator[Problem]:
+    """Yield a problem for each secret file that is copied: everybody with the image could read it in its layer."""
+    text = image.raw.decode("utf-8", "surrogateescape").split("\n")
+    for path in paths:
+        name = path.rpartition("/")[2]
+        secret = name.removesuffix(SECRETS[1:])
+        yield Problem(
+            path=image.dockerfile.path,
+            line=next((number for number, item in enumerate(text, 1) if name in item), 0),
+            message=f"the secret {name} would be stored in a layer of the image",
+            hint=f"Pass it as --secret id={secret},src={shown(image.folder.path / name)}, and read it with"
+            f" RUN --mount=type=secret,id={secret}.",
+        )
