@@ -39,6 +39,7 @@ class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
     private: str | None = None
     no_deps: bool = False
     allow_private_base: bool = False
+    allow_secret_files: bool = False
     casa_version: str | None = None
 
 
@@ -101,6 +102,7 @@ def read_image_types(options: ImageTypeOptions, environ: Mapping[str, str] | Non
         dependencies=not options.no_deps,
         build_args=build_args,
         secrets=secrets,
+        secret_files=options.allow_secret_files,
     )
     request = ImageTypesRequest(
         settings=settings,

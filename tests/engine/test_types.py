@@ -190,17 +190,23 @@ def test_new_image_type_keeps_its_secret_out_of_layers(lab: Place, created: Done
     manifest, dockerfile = (Path(line) for line in made.out.split())
     assert manifest.parent == lab.home / ".config/casa-distro/docker/lab-mine/debian-12"
     manifest.write_text(manifest.read_text().replace("name: lab-mine", f"name: {lab.repo}/lab-mine"))
-    (manifest.parent / "svn.secret").write_text("hush-hush")
-    with dockerfile.open("a") as file:
-        file.write("COPY svn.secret /root/\n")
+    secret = manifest.parent / "svn.secret"
+    secret.write_text("hush-hush")
+    plain = dockerfile.read_text()
+    dockerfile.write_text(
+        f"{plain}ENV CONF=/casa\nCOPY svn.secret $CONF/conf/\nUSER nobody\nRUN wc -c < /casa/conf/svn.secret > /tmp/length\n"
+    )
     refused = types(lab, "create", "*/lab-mine", code=2)
     assert "the secret svn.secret would be stored in a layer of the image" in refused.err
-    text = dockerfile.read_text().replace(
-        "COPY svn.secret /root/", "COPY . /all/\nRUN --mount=type=secret,id=svn wc -c < /run/secrets/svn > /length"
-    )
-    dockerfile.write_text(text)
-    types(lab, "create", "*/lab-mine", "--secret", f"id=svn,src={manifest.parent / 'svn.secret'}")
     name = f"{lab.repo}/lab-mine:debian-12"
+    done = types(lab, "create", "*/lab-mine", "--secret", f"id=svn,src={secret}")
+    assert "svn.secret is mounted for the RUN instructions below" in done.err
+    assert container_output(name, "cat", "/tmp/length") == "9\n"
+    assert container_output(name, "sh", "-c", "cat /casa/conf/svn.secret 2>/dev/null || true") == ""
+    assert "hush" not in docker("history", "--no-trunc", name).stdout
+
+    dockerfile.write_text(f"{plain}COPY . /all/\nRUN --mount=type=secret,id=svn wc -c < /run/secrets/svn > /length\n")
+    types(lab, "create", "*/lab-mine", "--secret", f"id=svn,src={secret}")
     assert container_output(name, "cat", "/length") == "9\n"
     assert (
         container_output(name, "sh", "-c", "ls -A /all; grep -rl hush-hush /all /root /etc || true") == "Dockerfile\n"

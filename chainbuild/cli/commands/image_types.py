@@ -62,6 +62,14 @@ Version = Annotated[
     ),
 ]
 NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build the images below; they must already exist.")]
+AllowSecretFiles = Annotated[
+    bool,
+    typer.Option(
+        "--allow-secret-files",
+        help="Copy *.secret files into images, where everybody with the image can read them (default: mount those that"
+        " are passed with --secret, and build no image that copies others).",
+    ),
+]
 
 
 @app.command("list")
@@ -77,7 +85,7 @@ def list_(
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
 ) -> int:
-    """List the images in build order, with their source and what they shadow."""
+    """List the images in build order, with their source, their problems and what they shadow."""
     from chainbuild.cli.runs.image_types import list_types
     from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
@@ -99,6 +107,7 @@ def plan(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -116,6 +125,7 @@ def plan(
 
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
@@ -137,6 +147,7 @@ def create(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -160,6 +171,7 @@ def create(
 
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
@@ -181,6 +193,7 @@ def update(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -204,6 +217,7 @@ def update(
 
     options = ImageTypeOptions(purpose=Purpose.UPDATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
@@ -228,6 +242,7 @@ def publish(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
@@ -242,6 +257,7 @@ def publish(
 
     options = ImageTypeOptions(purpose=Purpose.PUBLISH, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, allow_private_base=allow_private_base)
     options = replace(options, build_args=build_arg, secrets=secret)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)

@@ -73,7 +73,9 @@ def update_types(request: ImageTypesRequest, show: Show) -> int:
 
 def _introduce(request: ImageTypesRequest, layout: ImageTypesLayout, show: Show) -> None:
     """Print what to know before the run."""
-    messages(json=show.json).warn(*warnings(request, layout), *map(str, layout.problems))
+    printer = messages(json=show.json)
+    printer.note(*layout.mounted)
+    printer.warn(*warnings(request, layout), *map(str, layout.problems))
 
 
 def _end(code: int, layout: ImageTypesLayout, show: Show) -> int:

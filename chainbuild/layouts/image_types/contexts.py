@@ -1,41 +1,38 @@
 """The build context of an image: its folder with the templates rendered, without the files that describe the image.
 
-Files that end in `.secret` are never included: a secret is available to a RUN while it runs, and is in no layer. Links out
-of the folder, to other files of the repository, are replaced by these files.
+Files that end in `.secret` are not included, unless the user allows it: a secret is available to a RUN while it runs, and
+is in no layer. Links out of the folder, to other files of the repository, are replaced by these files.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 from chainbuild.context import ContextTree
 from chainbuild.context.dockerignore import find_ignore
-from chainbuild.dockerfile import find_facts
+from chainbuild.dockerfile import find_facts, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_types.manifest import DOCKERFILE, MANIFEST, TEMPLATE, TEST
 from chainbuild.layouts.image_types.roots import shown
+from chainbuild.layouts.image_types.secrets import is_secret
 from chainbuild.layouts.image_types.tree import Image
 from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
 
-SECRETS: Final = "*.secret"
 
-
-def write_context(image: Image, target: Path) -> None:
-    """Fill the folder `target` with the image's context.
+def write_context(image: Image, target: Path, *, secret_files: bool = False) -> None:
+    """Fill the folder `target` with the image's context. `secret_files`: with its `*.secret` files.
 
     Files are hard links to the tree if possible, since nothing writes to them. Errors: `WrongUseError`.
     """
     source = image.folder.path
     try:
-        ignore = _left_out(source)
+        ignore = _left_out(source, secret_files=secret_files)
         shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=_take)
-        _replace_links(image, target, ignore)
+        _replace_links(image, target, ignore, secret_files=secret_files)
     except shutil.Error as error:
         problems = [
             Problem(path=shown(Path(path)), message=f"cannot be copied: {why}", hint="Remove it, or make it readable.")
@@ -52,13 +49,13 @@ def write_context(image: Image, target: Path) -> None:
         place.chmod(mode & 0o7777)
 
 
-def _left_out(top: Path) -> Callable[[str, list[str]], Collection[str]]:
+def _left_out(top: Path, *, secret_files: bool) -> Callable[[str, list[str]], Collection[str]]:
     def left_out(folder: str, names: list[str]) -> Collection[str]:
         current = Path(folder) == top
         return {
             name
             for name in names
-            if fnmatchcase(name, SECRETS)
+            if (is_secret(name) and not secret_files)
             or (current and (name in {MANIFEST, TEST} or (name.endswith(TEMPLATE) and (top / name).is_file())))
         }
 
@@ -72,7 +69,9 @@ def _take(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _replace_links(image: Image, target: Path, ignore: Callable[[str, list[str]], Collection[str]]) -> None:
+def _replace_links(
+    image: Image, target: Path, ignore: Callable[[str, list[str]], Collection[str]], *, secret_files: bool
+) -> None:
     """Replace the links of a context that lead out of the image's folder to other files of the repository."""
     links = [
         Path(folder, name)
@@ -87,7 +86,7 @@ def _replace_links(image: Image, target: Path, ignore: Callable[[str, list[str]]
         link.unlink()
         if source.is_dir():
             shutil.copytree(source, link, symlinks=True, ignore=ignore, copy_function=_take)
-        elif not fnmatchcase(source.name, SECRETS):
+        elif secret_files or not is_secret(source.name):
             _take(str(source), str(link))
 
 
@@ -109,6 +108,7 @@ def linked_file(image: Image, path: Path) -> Path | None:
 
 def missing_sources(
     image: Image,
+    text: bytes,
     context: Path,
     besides: Collection[str],
     *,
@@ -117,7 +117,7 @@ def missing_sources(
     build_platform: Platform,
 ) -> Iterator[Problem]:
     """Yield a problem for each file that a Dockerfile requires and its context does not have, `besides` some others."""
-    dockerfile = image.dockerfile
+    dockerfile = parse(text, image.dockerfile.path)
     facts = find_facts(dockerfile, args=args, target_platform=platform, build_platform=build_platform)
     keywords = {item.line: item.keyword for stage in dockerfile.stages for item in stage.instructions}
     tree = ContextTree(context)
@@ -138,26 +138,3 @@ def _way_out(image: Image, pattern: str, context: Path) -> str:
         why = "is not a part of the repository" if link.exists() else "does not exist"
         return f"It is a link to {link.readlink()}, which {why}."
     return perhaps_you_meant(pattern, sorted(path.name for path in context.iterdir())) + "Check the path."
-
-
-def copied_secrets(
-    image: Image, *, args: Mapping[str, str], platform: Platform, build_platform: Platform
-) -> tuple[str, ...]:
-    """Return the paths of the secret files that an image's Dockerfile copies."""
-    facts = find_facts(image.dockerfile, args=args, target_platform=platform, build_platform=build_platform)
-    return tuple(pattern for pattern in facts.sources.patterns if fnmatchcase(pattern.rpartition("/")[2], SECRETS))
-
-
-def secret_problems(image: Image, paths: Iterable[str]) -> Iterator[Problem]:
-    """Yield a problem for each secret file that is copied: everybody with the image could read it in its layer."""
-    text = image.raw.decode("utf-8", "surrogateescape").split("\n")
-    for path in paths:
-        name = path.rpartition("/")[2]
-        secret = name.removesuffix(SECRETS[1:])
-        yield Problem(
-            path=image.dockerfile.path,
-            line=next((number for number, item in enumerate(text, 1) if name in item), 0),
-            message=f"the secret {name} would be stored in a layer of the image",
-            hint=f"Pass it as --secret id={secret},src={shown(image.folder.path / name)}, and read it with"
-            f" RUN --mount=type=secret,id={secret}.",
-        )

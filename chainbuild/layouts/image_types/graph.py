@@ -14,10 +14,11 @@ from chainbuild.dockerfile.images import find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.images.provenance import VISIBILITY_LABEL
-from chainbuild.layouts.image_types.contexts import copied_secrets, missing_sources, secret_problems, write_context
+from chainbuild.layouts.image_types.contexts import missing_sources, write_context
 from chainbuild.layouts.image_types.manifest import DOCKERFILE, TEST
 from chainbuild.layouts.image_types.relations import Read, Relations
 from chainbuild.layouts.image_types.roots import shown
+from chainbuild.layouts.image_types.secrets import SecretFiles
 from chainbuild.layouts.image_types.selection import PublishTargets
 from chainbuild.layouts.image_types.tree import Catalogue, Image
 from chainbuild.layouts.test_files import read_image_test
@@ -56,7 +57,7 @@ class Purpose(StrEnum):
 class ImageTypesTask(Struct, frozen=True, kw_only=True):
     """The images to process, the purpose, and the platforms.
 
-    `dependencies`: with the images that they are built from.
+    `dependencies`: with the images that they are built from. `secret_files`: secret files may be copied into layers.
     """
 
     chosen: frozenset[str]
@@ -66,6 +67,7 @@ class ImageTypesTask(Struct, frozen=True, kw_only=True):
     dependencies: bool = True
     build_args: tuple[BuildArg, ...] = ()
     secrets: tuple[Secret, ...] = ()
+    secret_files: bool = False
 
     @property
     def args(self) -> Mapping[str, str]:
@@ -77,13 +79,14 @@ class ImageTypesLayout(Struct, frozen=True, kw_only=True):
     """The graph of a run, and the image that each step builds.
 
     `stopped` has the chosen images that cannot be built, with the problems of these and of the images that they are built
-    from; they are not in the graph.
+    from; they are not in the graph. `mounted` describes the copies of secret files that are mounted instead.
     """
 
     graph: Graph
     tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     images: Mapping[StepId, Image] = field(default_factory=dict)
     stopped: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    mounted: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -127,6 +130,14 @@ class _Writer:
         self._wanted = requested
         self._scratch = scratch
         self._contexts: dict[str, Path] = {}
+        self._secrets = SecretFiles(
+            catalogue,
+            relations,
+            frozenset(secret.id for secret in requested.secrets),
+            allowed=requested.secret_files,
+            args=requested.args,
+            build_platform=requested.build_platform,
+        )
 
     def layout(self) -> ImageTypesLayout:
         """Return the chains in dependency order."""
@@ -150,7 +161,8 @@ class _Writer:
                 if tolerance:
                     tolerances[chain.last.id] = tolerance
         graph = Graph(repo=SCRATCH, chains=tuple(chains), together=publishes, exact=publishes)
-        return ImageTypesLayout(graph=graph, tolerance=tolerances, images=images, stopped=stopped)
+        mounted = tuple(dict.fromkeys(self._notes(images.values())))
+        return ImageTypesLayout(graph=graph, tolerance=tolerances, images=images, stopped=stopped, mounted=mounted)
 
     def _stopped(self) -> dict[str, tuple[Problem, ...]]:
         """Return the chosen images that have problems, or are built from images with problems, and these problems."""
@@ -178,9 +190,9 @@ class _Writer:
             if len(tag) > 128:
                 hint = "Shorten it to at most 128 characters."
                 yield image.problem(f"{tag!r} is too long for a tag", hint, "tags")
-            secrets = copied_secrets(image, **self._build(platform))
-            yield from secret_problems(image, secrets)
-            yield from missing_sources(image, context, secrets, **self._build(platform))
+            text, secrets = self._secrets.mounted(image, platform).text, self._secrets.copied(image, platform)
+            yield from self._secrets.problems(image, secrets)
+            yield from missing_sources(image, text, context, secrets, **self._build(platform))
         test = image.folder.path / TEST
         if test.is_file():
             yield from read_image_test(test, shown(test))[1]
@@ -189,6 +201,14 @@ class _Writer:
         """Return the chosen images, with all that they are built from unless that exists already."""
         requested = self._wanted
         return self._relations.with_bases(requested.chosen) if requested.dependencies else requested.chosen
+
+    def _notes(self, images: Iterable[Image]) -> Iterator[str]:
+        """Yield a sentence for each secret file that is mounted instead of copied."""
+        for image in images:
+            for platform in self._wanted.platforms:
+                for path, line in self._secrets.mounted(image, platform).lines:
+                    place = f"{image.dockerfile.path}:{line}"
+                    yield f"{place}: {path} is mounted for the RUN instructions below, and is in no layer of {image.id}"
 
     def _spots(self) -> dict[Platform, set[str]]:
         """Return the images to build for each platform, including those that others read for another platform."""
@@ -270,13 +290,15 @@ class _Writer:
             parent=self._parent(image, platform, reads),
             test=test if test.is_file() else None,
         )
-        return replace(step, text=image.raw, shown=image.dockerfile.path) if image.made_dockerfile else step
+        text = self._secrets.mounted(image, platform).text
+        changed = image.made_dockerfile or text != image.raw
+        return replace(step, text=text, shown=image.dockerfile.path) if changed else step
 
     def _context(self, image: Image) -> Path:
         """Return the folder with an image's context. Errors: `WrongUseError`."""
         if image.id not in self._contexts:
             folder = self._contexts[image.id] = self._scratch / str(len(self._contexts))
-            write_context(image, folder)
+            write_context(image, folder, secret_files=self._wanted.secret_files)
         return self._contexts[image.id]
 
     def _parent(self, image: Image, platform: Platform, reads: tuple[Read, ...]) -> str:

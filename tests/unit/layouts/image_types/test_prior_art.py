@@ -94,17 +94,6 @@ def test_dockerfile_without_from_is_reported(shelf: Shelf) -> None:
         shelf.plan("a")
 
 
-@pytest.mark.parametrize("line", ["COPY svn.secret /root/", "ADD ./svn.secret /root/", 'COPY ["svn.secret", "/root/"]'])
-def test_copied_secret_file_is_reported(shelf: Shelf, line: str) -> None:
-    shelf.type("a/x", f"FROM debian:1\n{line}", files={"svn.secret": "hush"})
-    with pytest.raises(WrongUseError) as raised, shelf.laid("create"):
-        pass
-    (problem,) = raised.value.problems
-    assert problem.where.endswith("a/x/Dockerfile:2")
-    assert problem.message == "the secret svn.secret would be stored in a layer of the image"
-    assert "RUN --mount=type=secret,id=svn" in problem.hint
-
-
 def test_secret_file_is_never_copied_into_image(shelf: Shelf) -> None:
     shelf.type("a/x", "FROM debian:1\nCOPY . /root/", files={"svn.secret": "hush", "code": "x"})
     shelf.create()

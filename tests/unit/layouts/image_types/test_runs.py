@@ -172,6 +172,10 @@ def test_links_to_files_of_the_repository_are_replaced_by_the_files(shelf: Shelf
         assert (files["more"] / "deep").read_text() == "deep"
         assert list(files["all"].iterdir()) == []
         assert not files["login"].exists()
+    with shelf.laid("create", allow_secret_files=True) as (_, layout, _):
+        (step,) = layout.graph
+        assert (step.context / "login").read_text() == "hush"
+        assert (step.context / "all/token.secret").read_text() == "hush"
 
 
 def test_missing_file_stops_only_the_images_that_need_it(shelf: Shelf) -> None:
