@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from msgspec import Struct
 
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import BuildArg
 from chainbuild.project.location import find_project
 from chainbuild.references import Platform
@@ -33,6 +33,22 @@ class RunArguments(NamedTuple):
     base: str | None = None
     option: str | None = None
     production: str | None = None
+
+
+def check_arguments(arguments: RunArguments, overrides: RunArguments) -> None:
+    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
+    missing = [name.upper() for name, value in arguments._asdict().items() if value is None]
+    if missing:
+        raise WrongUseError(
+            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
+            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
+        )
+    duplicates = [name for name, value in overrides._asdict().items() if value is not None]
+    if duplicates:
+        raise WrongUseError(
+            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
+            for name in duplicates
+        )
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):

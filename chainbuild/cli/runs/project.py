@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chainbuild.cli.show import Show
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import WrongUseError
 from chainbuild.project.location import FILE_NAME, find_project
 from chainbuild.requests.build import BuildRequest, read_build_request
-from chainbuild.requests.options import RunArguments, RunOptions
+from chainbuild.requests.options import RunArguments, RunOptions, check_arguments
 
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
@@ -25,24 +25,8 @@ def build_or_plan(arguments: RunArguments, overrides: RunArguments, options: Run
     """
     if all(value is None for value in arguments):
         return _run_project(options.with_arguments(overrides), show)
-    _check_arguments(arguments, overrides)
+    check_arguments(arguments, overrides)
     return _run_arguments(options.with_arguments(arguments), show)
-
-
-def _check_arguments(arguments: RunArguments, overrides: RunArguments) -> None:
-    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
-    missing = [name.upper() for name, value in arguments._asdict().items() if value is None]
-    if missing:
-        raise WrongUseError(
-            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
-            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
-        )
-    duplicates = [name for name, value in overrides._asdict().items() if value is not None]
-    if duplicates:
-        raise WrongUseError(
-            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
-            for name in duplicates
-        )
 
 
 def _run_arguments(options: RunOptions, show: Show) -> int:
