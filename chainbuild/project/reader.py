@@ -24,23 +24,25 @@ from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes
 T = TypeVar("T")
 
 
-def read_project(path: Path, environ: Mapping[str, str]) -> Project:
+def read_project(path: Path, environ: Mapping[str, str], *, has_secrets: bool = True) -> Project:
     """Read a project file. `environ` has the values of build args that the file lists without a value.
 
-    Errors: `WrongUseError` with every problem of the file and its line.
+    `has_secrets`: the run has the secrets, so their sources must exist. Errors: `WrongUseError` with every problem of the
+    file and its line.
     """
     shown = _shown(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
-    return parse_project(raw, path, environ)
+    return parse_project(raw, path, environ, has_secrets=has_secrets)
 
 
-def parse_project(raw: bytes, path: Path, environ: Mapping[str, str]) -> Project:
+def parse_project(raw: bytes, path: Path, environ: Mapping[str, str], *, has_secrets: bool = True) -> Project:
     """Return the project of a file with this content. Errors: as `read_project`."""
     shown = _shown(path)
     reader = _Reader(path.resolve(), shown, read_nodes(raw, shown, PROJECT), environ)
+    reader.has_secrets = has_secrets
     project = reader.project()
     if reader.problems:
         raise WrongUseError(reader.problems)
@@ -104,6 +106,7 @@ class _Reader(ContentReader):
         self.root = path.parent
         self.values = content.values
         self.environ = environ
+        self.has_secrets = True
 
     def project(self) -> Project:
         values = self.values
@@ -258,7 +261,10 @@ class _Reader(ContentReader):
                 self.add(("secrets", name), f"secrets: {name} has both src and env", "Remove one of them.")
             origin = f"src={self.root / source['src']}" if "src" in source else f"env={source.get('env', '')}"
             texts.append(f"id={name},{origin}")
-            self._collected(("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into))
+            if self.has_secrets:
+                self._collected(
+                    ("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into)
+                )
         return tuple(texts)
 
     # Options, layers, science -----------------------------------------------------------------------------------------
