@@ -50,7 +50,7 @@ Builders = Annotated[
     ),
 ]
 Registry = Annotated[str | None, _registry(" (default: the managed registry on localhost:5000).")]
-SharedRegistry = Annotated[str | None, _registry(", shared by all jobs. Required.")]
+SharedRegistry = Annotated[str | None, _registry(", shared by all jobs (default: that of chainbuild.yaml).")]
 Port = Annotated[
     int | None,
     typer.Option(
@@ -114,12 +114,6 @@ def _argument(name: str, *, optional: bool = False) -> Any:
     )
 
 
-PlatformArgument = Annotated[str, _argument("PLATFORM")]
-RepoArgument = Annotated[str, _argument("REPO")]
-TagArgument = Annotated[str, _argument("TAG")]
-BaseArgument = Annotated[str, _argument("BASE")]
-OptionArgument = Annotated[str, _argument("OPTION")]
-ProductionArgument = Annotated[str, _argument("PRODUCTION")]
 OptionalPlatform = Annotated[str | None, _argument("PLATFORM", optional=True)]
 OptionalRepo = Annotated[str | None, _argument("REPO", optional=True)]
 OptionalTag = Annotated[str | None, _argument("TAG", optional=True)]

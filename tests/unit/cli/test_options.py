@@ -35,7 +35,7 @@ COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "test": (("target",), ("cli.runs.retest.run_again",)),
     "singularity create": (("image",), ("cli.runs.singularity.run_create",)),
     "minimize trace": (("target",), ("cli.runs.trace.run_trace",)),
-    "ci": (("github", *"abcdef"), ("requests.ci.read_pipeline",)),
+    "ci": (("github", *"abcdef"), ("requests.ci.reading.read_pipeline",)),
 }
 """The arguments of each command, and the functions that it hands its options to; the last one ends it."""
 FIELDS: Final = {
