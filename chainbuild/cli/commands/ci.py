@@ -115,7 +115,8 @@ def ci(
     """
     from chainbuild.ci.pipeline import document
     from chainbuild.cli.output import messages
-    from chainbuild.requests.ci.reading import CiOptions, read_pipeline
+    from chainbuild.requests.ci.options import CiOptions
+    from chainbuild.requests.ci.reading import read_pipeline
     from chainbuild.ui import stdout
 
     arguments = RunArguments(platform, repo, tag, base, option, production)

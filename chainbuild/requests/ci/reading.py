@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +11,7 @@ from chainbuild.ci import circleci, github, gitlab
 from chainbuild.ci.checkout import Checkout, read_checkout
 from chainbuild.ci.install import Installation, by_command, by_image, find_installation
 from chainbuild.ci.jobs import JobGraph, JobList, JobSplit
-from chainbuild.ci.pipeline import Login, Pipeline, ReleaseCheck, Vendor, login_to
+from chainbuild.ci.pipeline import Login, Pipeline, Vendor, login_to
 from chainbuild.ci.quoting import join
 from chainbuild.errors import WrongUseError
 from chainbuild.host.folders import OWN_FOLDER
@@ -22,8 +22,9 @@ from chainbuild.registry.http.auth import is_this_machine
 from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.ci.lines import read_lines
 from chainbuild.requests.ci.machines import check_times, read_runners
+from chainbuild.requests.ci.options import CiOptions
 from chainbuild.requests.ci.tree import CiTree, read_arguments, read_folder
-from chainbuild.requests.options import RunArguments, RunOptions, check_arguments
+from chainbuild.requests.options import RunArguments, check_arguments
 from chainbuild.step_id import StepId
 from chainbuild.text import parse_duration
 from chainbuild.values import replace
@@ -34,19 +35,6 @@ VENDORS: Final[Mapping[str, Vendor]] = {
 USER: Final = "CHAINBUILD_REGISTRY_USER"
 PASSWORD: Final = "CHAINBUILD_REGISTRY_PASSWORD"  # noqa: S105  # the name of the variable
 Recorded = Callable[[BuildRequest], Mapping[StepId, float]]
-
-
-class CiOptions(RunOptions, frozen=True, kw_only=True):
-    """The options of the command, as the user gave them. `deadline` is that of each job."""
-
-    vendor: str
-    branch: str | None = None
-    split: str | None = None
-    install: str | None = None
-    install_image: str | None = None
-    runners: Sequence[str] | None = None
-    public: str | None = None
-    private: str | None = None
 
 
 def read_pipeline(
@@ -64,8 +52,8 @@ def read_pipeline(
     vendor = VENDORS[options.vendor]
     collector = ProblemCollector()
     checkout = read_checkout(Path(), options.branch)
-    places = (("--public", options.public), ("--private", options.private))
-    tree = read_arguments(options, collector) if has_arguments else read_folder(options, checkout, places, collector)
+    read = read_arguments if has_arguments else read_folder
+    tree = read(options, checkout, collector)
     made = _Maker(vendor, options, checkout, tree, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
@@ -112,15 +100,13 @@ class _Maker:
         for source in tree.sources:
             notes += source.add_jobs(jobs, self.lines, lambda item: self.runners[item.name].labels, split)
         if tree.release:
-            tree.release.add_job(jobs, self.lines)
+            tree.release.add_job(jobs, self.lines, tree.platforms[0])
         state = self._checkout.place(tree.root / OWN_FOLDER, "--root")
         return Pipeline(
             graph=JobGraph(jobs=tuple(jobs.jobs), notes=tuple(notes)),
             group=tree.name,
             plans=tuple(words for source in tree.sources for words in source.plans(self.lines)),
-            release=ReleaseCheck(path=tree.release.place, commands=tree.release.checks(self.lines))
-            if tree.release
-            else None,
+            release=tree.release.check(self.lines) if tree.release else None,
             checkout=self._checkout,
             history=any(source.needs_history for source in tree.sources),
             logins=self._logins(),
@@ -170,17 +156,17 @@ class _Maker:
     def _check_places(self, options: CiOptions) -> None:
         """Report registries that the vendor's machines cannot reach."""
         hint = "Use a registry that CI machines can reach."
-        if is_this_machine(self.registry.host.partition(":")[0]):
+        if _is_local(self.registry.host):
             self._collector.add(f"--registry {self.registry} is on this machine", hint)
         for flag, text in (("--public", options.public), ("--private", options.private)):
-            if text and is_this_machine(text.partition("/")[0].partition(":")[0]):
+            if text and _is_local(text.partition("/")[0]):
                 self._collector.add(f"{flag} {text} is on this machine", hint)
         graph = self._tree.request.graph if self._tree.request else ()
         for flag, folder in dict.fromkeys(place for step in graph for place in _folders(step)):
             self._check_folder(flag, folder)
         images = dict.fromkeys(image.external for step in graph for image in step.images if image.external)
         for image in images:
-            if is_this_machine(image.registry.partition(":")[0]):
+            if _is_local(image.registry):
                 self._collector.add(f"{image} is in a registry on this machine", hint)
 
     def _check_folder(self, flag: str, folder: Path) -> None:
@@ -196,6 +182,12 @@ class _Maker:
         hosts += release.push_hosts if release else ()
         own = Login(host=self.registry.host, user=USER, password=PASSWORD)
         return (own, *(login_to(host) for host in dict.fromkeys(hosts) if host != own.host))
+
+
+def _is_local(registry: str) -> bool:
+    """Return whether a registry, `host[:port]`, is on this machine."""
+    bracket, _, rest = registry.partition("]")
+    return is_this_machine(bracket.removeprefix("[") if rest or registry.endswith("]") else registry.partition(":")[0])
 
 
 def _folders(step: Step) -> Iterator[tuple[str, Path]]:

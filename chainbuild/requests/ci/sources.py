@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from chainbuild.ci.jobs import Job, JobKind, JobList, JobSplit, groups, make_jobs
+from chainbuild.ci.pipeline import ReleaseCheck
 from chainbuild.model import Graph
 from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
-from chainbuild.requests.ci.lines import CommandLines
+from chainbuild.requests.ci.lines import PROGRAM, CommandLines
 from chainbuild.requests.options import RunOptions
 from chainbuild.values import replace
 
@@ -20,8 +21,6 @@ Words = Callable[[Job], tuple[str, ...]]
 class Source(ABC):
     """A kind of run."""
 
-    graph: Graph | None = None
-    """The options and layers, if it has any."""
     platforms: tuple[Platform, ...]
     push_hosts: tuple[str, ...] = ()
     """The registries that its images are pushed to."""
@@ -64,7 +63,7 @@ class ArgumentsSource(Source):
     """A chain of options from the six arguments. Each option builds on the result of the one before it in the registry."""
 
     def __init__(self, options: RunOptions, graph: Graph) -> None:
-        self.graph = graph
+        self._graph = graph
         self.platforms = tuple(dict.fromkeys(chain.platform for chain in graph.chains))
         self.push_hosts = _hosts(graph, push=options.push)
         self._options = options
@@ -78,8 +77,7 @@ class ArgumentsSource(Source):
     def add_jobs(
         self, jobs: JobList, lines: CommandLines, runner_of: RunnerOf, split: JobSplit | None
     ) -> tuple[str, ...]:
-        assert self.graph is not None  # noqa: S101  # set by the constructor
-        made = make_jobs(self.graph, runner_of, split)
+        made = make_jobs(self._graph, runner_of, split)
         jobs.extend(_with_commands(made.jobs, lines, self._job_words, self.push_hosts))
         return made.notes
 
@@ -101,7 +99,7 @@ class ProjectSource(Source):
 
     def __init__(self, project: Project, given: RunOptions, graph: Graph | None, science_hosts: Sequence[str]) -> None:
         merged = given.merged(project)
-        self.graph = graph
+        self._graph = graph
         self.needs_history = project.science is not None
         self._project = project
         self._given = given
@@ -115,23 +113,24 @@ class ProjectSource(Source):
     def add_jobs(
         self, jobs: JobList, lines: CommandLines, runner_of: RunnerOf, split: JobSplit | None
     ) -> tuple[str, ...]:
+        project = self._project
+        divisible = self._is_divisible(lines)
         notes: tuple[str, ...] = ()
-        together = groups(self.platforms, runner_of)
-        if self.graph is not None and self._is_divisible(lines):
-            part = self.graph
-            if self._project.science:
-                layers = {layer.name for layer in self._project.layers}
-                part = replace(part, chains=tuple(chain for chain in part.chains if chain.option in layers))
-            made = make_jobs(part, runner_of, split, indexes=not self._project.layers)
+        if divisible and self._graph:
+            # The science layers' job builds the options, too: `build` always builds both.
+            layers = [chain for chain in self._graph.chains if project.layer(chain.option)]
+            part = replace(self._graph, chains=tuple(layers)) if project.science else self._graph
+            made = make_jobs(part, runner_of, split, indexes=not project.layers)
             jobs.extend(_with_commands(made.jobs, lines, self._job_words, self.push_hosts))
             notes = made.notes
-        elif self.graph is not None and not self._project.science:
-            for platform in self.platforms:
-                jobs.add(self._whole("project-" + platform.name, (platform,), lines))
-        if self._project.science:
+        if project.science:
             jobs.add(replace(self._whole("project", self.platforms, lines), needs=jobs.last))
-        elif len(self.platforms) > 1 and (self._project.layers or not self._is_divisible(lines)):
-            for platforms in together:
+            return notes
+        if not divisible:
+            for platform in self.platforms:
+                jobs.add(self._whole(f"project-{platform.name}", (platform,), lines))
+        if project.layers and len(self.platforms) > 1:
+            for platforms in groups(self.platforms, runner_of):
                 jobs.add(self._index(platforms, lines, jobs))
         return notes
 
@@ -147,7 +146,7 @@ class ProjectSource(Source):
 
     def _stands_alone(self, layer: LayerEntry) -> bool:
         """Return whether a layer takes images only from the layers that it is based on."""
-        chains = self.graph.chains if self.graph else ()
+        chains = self._graph.chains if self._graph else ()
         homes = {step.id: chain.option for chain in chains for step in chain.all_steps}
         below = self._below()
         allowed = {layer.name}
@@ -338,14 +337,15 @@ class ReleaseSource:
         self.place = place
         self.push_hosts = tuple(hosts)
 
-    def add_job(self, jobs: JobList, lines: CommandLines) -> None:
+    def add_job(self, jobs: JobList, lines: CommandLines, platform: Platform) -> None:
+        """Add the job that applies the plan after all others, on a machine for `platform`."""
         jobs.add(
             Job(
                 id="release-plan",
                 title="release",
                 kind=JobKind.RELEASE,
                 option="",
-                platforms=(Platform.parse("amd64"),),
+                platforms=(platform,),
                 commands=(_bare(lines, "release", "apply"),),
                 hosts=self.push_hosts,
                 needs=jobs.last,
@@ -353,10 +353,10 @@ class ReleaseSource:
             )
         )
 
-    def checks(self, lines: CommandLines) -> tuple[tuple[str, ...], ...]:
-        """Return the command lines that show the plan and check that it could be applied."""
-        root = lines.place[: lines.place.index("--registry")]
-        return ("chainbuild", "release", "show", *root), (*_bare(lines, "release", "apply"), "--dry-run")
+    def check(self, lines: CommandLines) -> ReleaseCheck:
+        """Return the commands that show the plan and check that it could be applied."""
+        show = (PROGRAM, "release", "show", *lines.place[: lines.place.index("--registry")])
+        return ReleaseCheck(path=self.place, commands=(show, (*_bare(lines, "release", "apply"), "--dry-run")))
 
 
 def _bare(lines: CommandLines, *words: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Secrets are not needed for that: they are only at the vendor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -21,11 +21,13 @@ from chainbuild.layouts.science.manifests import MANIFEST as SCIENCE_MANIFEST
 from chainbuild.model import BuildArg, Graph
 from chainbuild.parsing.option_values import ProblemCollector
 from chainbuild.project.location import FILE_NAME, find_project
+from chainbuild.project.reader import read_project
 from chainbuild.references import Platform
 from chainbuild.release.reader import read_plan
 from chainbuild.release.rules import FILE_NAME as RELEASE_FILE
-from chainbuild.requests.build import BuildRequest, chosen_platforms, read_build_request
+from chainbuild.requests.build import BuildRequest, read_build_request
 from chainbuild.requests.ci.lines import given_secrets, project_secrets
+from chainbuild.requests.ci.options import CiOptions, check_flags
 from chainbuild.requests.ci.sources import (
     ArgumentsSource,
     ImageTypesSource,
@@ -64,8 +66,6 @@ class CiTree(Struct, frozen=True, kw_only=True):
     variables: tuple[StoredValue, ...] = ()
     names_builders: bool = False
     """True if the project file names builders, which jobs do not have."""
-    bare_types: bool = False
-    """True if image types share the folder with other runs, so build args are not meant for them."""
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
@@ -74,8 +74,10 @@ class CiTree(Struct, frozen=True, kw_only=True):
         return tuple(found) or (Platform.parse("amd64"),)
 
 
-def read_arguments(options: RunOptions, collector: ProblemCollector) -> CiTree:
+def read_arguments(options: CiOptions, checkout: Checkout, collector: ProblemCollector) -> CiTree:
     """Read the chain that the six arguments describe; problems go to the collector."""
+    del checkout
+    check_flags(options, project=True, science=False, types=False, collector=collector)
     secrets, stored = given_secrets(options.secrets or (), collector)
     request = _collected(lambda: read_build_request(_run_options(options)), collector)
     return CiTree(
@@ -90,23 +92,25 @@ def read_arguments(options: RunOptions, collector: ProblemCollector) -> CiTree:
     )
 
 
-def read_folder(
-    options: RunOptions, checkout: Checkout, places: Sequence[tuple[str, str | None]], collector: ProblemCollector
-) -> CiTree:
+def read_folder(options: CiOptions, checkout: Checkout, collector: ProblemCollector) -> CiTree:
     """Read everything that a folder contains: a project or a science tree, image types, a release plan.
 
-    `places` are the flags and registries that image types are published to. Problems go to the collector.
+    Problems go to the collector.
     """
-    path = find_project(options.root) if options.root.is_dir() else None
+    if not options.root.is_dir():
+        collector.add(f"--root: no such folder: {str(options.root)!r}", "Give the folder of the project.")
+    path = find_project(options.root)
     root = path.parent if path else options.root
     options = replace(options, root=root)
+    science = not path and any(any(root.glob(f"{folder}/*/{SCIENCE_MANIFEST}")) for folder in (SCIENCE, COMPAT))
+    types = any(any((root / _TYPES).glob(f"{depth}/{MANIFEST}")) for depth in ("*", "*/*"))
     tree = CiTree(root=root, registry=options.registry, name=root.resolve().name)
     if path:
         tree = _read_project(tree, path, options, checkout, collector)
-    elif any(any(root.glob(f"{folder}/*/{SCIENCE_MANIFEST}")) for folder in (SCIENCE, COMPAT)):
+    elif science:
         tree = _read_science(tree, options, collector)
-    if any((root / _TYPES).glob(f"*/**/{MANIFEST}")):
-        tree = _read_types(tree, options, checkout, [(flag, text) for flag, text in places if text], collector)
+    if types:
+        tree = _read_types(tree, options, checkout, collector)
     if (root / RELEASE_FILE).is_file():
         tree = _read_release(tree, root / RELEASE_FILE, checkout, collector)
     if not tree.sources and not tree.release and not collector.problems:
@@ -114,14 +118,13 @@ def read_folder(
             "Missing arguments: PLATFORM REPO TAG BASE OPTION PRODUCTION",
             f"Give all six arguments, or run this in a folder with a {FILE_NAME}, {SCIENCE}/, {_TYPES}/ or {RELEASE_FILE}.",
         )
+    check_flags(options, project=path is not None, science=science, types=types, collector=collector)
     return tree
 
 
 def _read_project(
-    tree: CiTree, path: Path, options: RunOptions, checkout: Checkout, collector: ProblemCollector
+    tree: CiTree, path: Path, options: CiOptions, checkout: Checkout, collector: ProblemCollector
 ) -> CiTree:
-    from chainbuild.project.reader import read_project
-
     asked = _Asked(environment())
     project = _collected(lambda: read_project(path, asked, has_secrets=False), collector)
     if project is None:
@@ -135,7 +138,9 @@ def _read_project(
         run = _collected(lambda: read_run(known, run_options), collector)
     science: ScienceRequest | None = None
     if project.science:
-        science = _collected(lambda: read_project_science(known, run_options), collector)
+        # With the secrets that were given: a project of science layers alone has none.
+        with_secrets = replace(run_options, secrets=options.secrets)
+        science = _collected(lambda: read_project_science(known, with_secrets), collector)
     graph = run.request.graph if run else None
     source = ProjectSource(project, run_options, graph, _science_hosts(science))
     return replace(
@@ -148,63 +153,53 @@ def _read_project(
         secrets=secrets,
         stored=stored,
         variables=_variables(graph, options.build_args or (), asked.names),
-        bare_types=True,
     )
 
 
-def _read_science(tree: CiTree, options: RunOptions, collector: ProblemCollector) -> CiTree:
-    for flag, given in (
-        ("--context", options.context),
-        ("--build-arg", options.build_args),
-        ("--build-context", options.build_contexts),
-        ("--secret", options.secrets),
-        ("--strict", options.strict),
-        ("--tests", options.tests),
-    ):
-        if given:
-            collector.add(f"{flag}: this folder has only science layers", "Remove it.")
+def _read_science(tree: CiTree, options: CiOptions, collector: ProblemCollector) -> CiTree:
     read = as_kind(ScienceOptions, options, repo=options.repo, deadline=None)
     science = _collected(lambda: read_science(read), collector)
     if science is None:
         return tree
     source = ScienceSource(options.repo, science.platforms, _science_hosts(science))
-    return replace(tree, sources=(source,), bare_types=True)
+    return replace(tree, sources=(source,))
 
 
 def _science_hosts(science: ScienceRequest | None) -> tuple[str, ...]:
     return (science.place.released.registry,) if science and science.options.push else ()
 
 
-def _read_types(
-    tree: CiTree,
-    options: RunOptions,
-    checkout: Checkout,
-    places: Sequence[tuple[str, str]],
-    collector: ProblemCollector,
-) -> CiTree:
-    repository = _collected(lambda: checkout.place(options.root, "--root"), collector) or "."
-    texts = {flag.removeprefix("--"): text for flag, text in places}
+def _read_types(tree: CiTree, options: CiOptions, checkout: Checkout, collector: ProblemCollector) -> CiTree:
+    alone = not tree.sources
     read = as_kind(
         ImageTypeOptions,
         options,
         repository=options.root,
-        public=texts.get("public"),
-        private=texts.get("private"),
+        platform=options.platform
+        or ",".join(item.name for source in tree.sources for item in source.platforms)
+        or None,
+        registry=tree.registry,
+        public=options.public,
+        private=options.private,
         secrets=None,
         deadline=None,
-        build_args=None if tree.bare_types else options.build_args,
+        build_args=options.build_args if alone else None,
     )
     # Only the repository is checked out, not the image types in a user's home.
     nobody = dict(environment()) | {"HOME": str(options.root.resolve() / _TYPES)}
     request = _collected(lambda: read_image_types(read, nobody), collector)
-    platforms = request.wanted.platforms if request else chosen_platforms(options, ProblemCollector())
-    secrets, stored = (tree.secrets, tree.stored)
-    if not tree.bare_types:
-        secrets, stored = given_secrets(options.secrets or (), collector)
-    hosts = tuple(dict.fromkeys(text.partition("/")[0] for _, text in places))
-    source = ImageTypesSource(repository, platforms, places, hosts, takes_inputs=not tree.bare_types)
-    variables = tree.variables or _variables(None, options.build_args or ())
-    return replace(tree, sources=(*tree.sources, source), secrets=secrets, stored=stored, variables=variables)
+    repository = _collected(lambda: checkout.place(options.root, "--root"), collector)
+    if request is None or repository is None:
+        return tree
+    places = {flag: place for flag, place in (("--public", read.public), ("--private", read.private)) if place}
+    hosts = dict.fromkeys(place.partition("/")[0] for place in places.values())
+    platforms = request.wanted.platforms
+    source = ImageTypesSource(repository, platforms, tuple(places.items()), tuple(hosts), takes_inputs=alone)
+    tree = replace(tree, sources=(*tree.sources, source))
+    if not alone:
+        return tree
+    secrets, stored = given_secrets(options.secrets or (), collector)
+    return replace(tree, secrets=secrets, stored=stored, variables=_variables(None, options.build_args or ()))
 
 
 def _read_release(tree: CiTree, path: Path, checkout: Checkout, collector: ProblemCollector) -> CiTree:

@@ -12,7 +12,8 @@ from chainbuild.ci.jobs import JobKind
 from chainbuild.ci.pipeline import Pipeline, document
 from chainbuild.ci.quoting import join
 from chainbuild.errors import WrongUseError
-from chainbuild.requests.ci.reading import VENDORS, CiOptions, read_pipeline
+from chainbuild.requests.ci.options import CiOptions
+from chainbuild.requests.ci.reading import VENDORS, read_pipeline
 from chainbuild.requests.options import RunArguments
 from tests.support.workflows import PINNED, valid
 from tests.support.world.trees import STEP, write_files
@@ -173,7 +174,7 @@ science-layers after nothing
     )
     assert pipeline.history
     assert pipeline.runner(pipeline.graph.jobs[0]).emulates == "arm64"
-    with pytest.raises(WrongUseError, match="--strict: this folder has only science layers"):
+    with pytest.raises(WrongUseError, match="--strict: nothing that this workflow builds has this flag"):
         read(**given, strict=True)
 
 
@@ -228,6 +229,49 @@ def test_release_plan_is_checked_and_applied_if_it_changed(vendor, tree):
     assert text.count(unchanged) == 2
     assert "chainbuild release apply --registry ghcr.io/team --dry-run; fi" in text
     assert "chainbuild release apply --registry ghcr.io/team; fi" in text
+
+
+def test_project_with_image_types_and_a_release_has_all_jobs(tree):
+    folder = "share/docker/lab-run/debian-12"
+    manifest = "image_sources: [{name: lab-run, tags: [debian-12]}]\n"
+    write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
+    write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\n", "release_plan.yaml": RELEASE})
+    write_files(tree, {"chainbuild.yaml": PROJECT.replace("amd64, ", "").replace(", gl", "") + "builders: far\n"})
+    write_files(tree, {"stock/10-Dockerfile-a": STEP})
+    pipeline = read()
+    assert told(pipeline) == (
+        f"""\
+plan: chainbuild plan --platform aarch64 --registry ghcr.io/team --builder default
+plan: chainbuild types plan --repository . --platform aarch64 --registry ghcr.io/team
+stock-aarch64 after nothing
+  chainbuild build --platform aarch64 --option stock --registry ghcr.io/team --builder chainbuild {END}
+image-types-aarch64 after nothing
+  chainbuild types create --repository . --platform aarch64 --registry ghcr.io/team {END}
+release-plan after stock-aarch64, image-types-aarch64
+  chainbuild release apply --registry ghcr.io/team"""
+    )
+    assert pipeline.runner(pipeline.graph.jobs[-1]).labels == ("ubuntu-24.04-arm",)
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"public": "ghcr.io/lab"}, "--public"),
+        ({"context": Path()}, "--context"),
+        ({"tests": False}, "--tests"),
+        ({"repo": "acme/images"}, "--repo"),
+    ],
+)
+def test_flag_that_nothing_has_is_a_problem(given, flag, tree):
+    if flag != "--public":
+        folder = "share/docker/lab-run/debian-12"
+        manifest = "image_sources: [{name: lab-run, tags: [debian-12]}]\n"
+        write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
+        write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\n"})
+    else:
+        write_files(tree, {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": STEP, "gl/10-Dockerfile-b": STEP})
+    with pytest.raises(WrongUseError, match=f"{flag}: nothing that this workflow builds has this flag"):
+        read(registry="ghcr.io/lab", **given)
 
 
 def test_folder_without_anything_is_a_problem(tree):

@@ -20,7 +20,8 @@ from chainbuild.ci.quoting import join, quote
 from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
 from chainbuild.references import Platform
-from chainbuild.requests.ci.reading import VENDORS, CiOptions, read_pipeline
+from chainbuild.requests.ci.options import CiOptions
+from chainbuild.requests.ci.reading import VENDORS, read_pipeline
 from chainbuild.requests.options import RunArguments
 from chainbuild.step_id import StepId
 from tests.support.workflows import PINNED, pipeline_of, texts, valid

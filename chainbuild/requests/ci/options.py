@@ -1,0 +1,51 @@
+"""The options of `chainbuild ci` as the user gave them, and which of them a kind of run does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from chainbuild.parsing.option_values import ProblemCollector
+from chainbuild.requests.options import RunOptions
+
+_FLAGS: Final[Mapping[str, str]] = {
+    "repo": "--repo",
+    "tag": "--tag",
+    "base": "--base",
+    "option": "--option",
+    "production": "--production",
+    "context": "--context",
+    "build_args": "--build-arg",
+    "build_contexts": "--build-context",
+    "secrets": "--secret",
+    "strict": "--strict",
+    "push": "--push",
+    "tests": "--tests",
+    "public": "--public",
+    "private": "--private",
+}
+"""The flags that not all kinds of runs have, by field."""
+_SCIENCE: Final = frozenset({"repo", "push"})
+_TYPES: Final = frozenset({"build_args", "secrets", "public", "private"})
+
+
+class CiOptions(RunOptions, frozen=True, kw_only=True):
+    """The options of the command, as the user gave them. `deadline` is that of each job."""
+
+    vendor: str
+    branch: str | None = None
+    split: str | None = None
+    install: str | None = None
+    install_image: str | None = None
+    runners: Sequence[str] | None = None
+    public: str | None = None
+    private: str | None = None
+
+
+def check_flags(options: CiOptions, *, project: bool, science: bool, types: bool, collector: ProblemCollector) -> None:
+    """Report flags that nothing of what was found has; problems go to the collector."""
+    known = set(_SCIENCE if science else ()) | set(_TYPES if types else ())
+    known |= _FLAGS.keys() - {"public", "private"} if project else set()
+    for field, flag in _FLAGS.items():
+        if field not in known and getattr(options, field) not in (None, (), []):
+            collector.add(f"{flag}: nothing that this workflow builds has this flag", "Remove it.")
