@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from chainbuild.ci.jobs import JobKind
 from chainbuild.ci.pipeline import Pipeline, document
 from chainbuild.ci.quoting import join
+from chainbuild.cli.app import app
 from chainbuild.errors import WrongUseError
 from chainbuild.requests.ci.options import CiOptions
 from chainbuild.requests.ci.reading import VENDORS, read_pipeline
@@ -61,7 +64,21 @@ def read(vendor: str = "github", **given: Any) -> Pipeline:
     overrides = RunArguments(**{name: given.pop(name) for name in RunArguments._fields if name in given})
     found, pipeline = read_pipeline(RunArguments(), overrides, CiOptions(vendor=vendor, **given), lambda request: {})
     valid(vendor, document(found, pipeline))
+    for words in (*pipeline.plans, *(pipeline.release.commands if pipeline.release else ())):
+        parse(words)
+    for job in pipeline.graph.jobs:
+        for words in job.commands:
+            parse(words)
     return pipeline
+
+
+def parse(words: Sequence[str]) -> None:
+    """Parse a command line as the program does. Errors: those of click, for an unknown command or flag."""
+    command: Any = get_command(app)
+    rest = list(words[1:])
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    command.make_context(command.name, rest)
 
 
 def told(pipeline: Pipeline) -> str:
@@ -251,6 +268,46 @@ release-plan after stock-aarch64, image-types-aarch64
   chainbuild release apply --registry ghcr.io/team"""
     )
     assert pipeline.runner(pipeline.graph.jobs[-1]).labels == ("ubuntu-24.04-arm",)
+
+
+ALL: dict[str, Any] = {
+    "no_cache": True,
+    "refresh_after": "7d",
+    "native": "off",
+    "jobs": 2,
+    "keep_going": True,
+    "strict": True,
+    "push": True,
+    "tests": False,
+    "context": Path(),
+    "build_args": ["CPU=x"],
+    "build_contexts": ["src=stock"],
+    "secrets": ["id=token,env=TOKEN"],
+}
+
+
+def test_command_lines_with_all_flags_can_be_parsed(tree):
+    step = STEP + "ARG CPU\n"
+    write_files(tree, {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": step, "gl/10-Dockerfile-b": step})
+    pipeline = read(**ALL)
+    flags = "--context . --build-arg CPU=x --build-context src=stock --secret id=token,env=TOKEN --refresh-after 7d"
+    how = "--native off --no-cache --jobs 2 --keep-going --strict --push --no-tests"
+    assert f"{flags} {how} --deadline" in join(pipeline.graph.jobs[0].commands[0])
+    assert f"{flags} --native off" in join(pipeline.plans[0])
+    assert [login.host for login in pipeline.logins_of(pipeline.graph.jobs[0])] == ["ghcr.io", "docker.io"]
+
+
+def test_command_lines_of_other_kinds_can_be_parsed(tree):
+    folder = "share/docker/lab-run/debian-12"
+    manifest = "image_sources: [{name: lab-run, tags: [debian-12], visibility: public}]\n"
+    write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
+    write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\nARG CPU\n"})
+    common = {name: ALL[name] for name in ("no_cache", "refresh_after", "native", "jobs", "keep_going")}
+    places = {"registry": "ghcr.io/lab", "platform": "amd64,aarch64", "public": "docker.io/lab"}
+    read(**common, **places, build_args=["CPU=x"], secrets=["id=token"])
+    write_files(tree, {"science/base/sciserver-image.json": json.dumps({"image": "base"})})
+    write_files(tree, {"science/base/Dockerfile": "FROM debian:bookworm-slim\n"})
+    read(**common, **places, repo="ghcr.io/lab/images", push=True)
 
 
 @pytest.mark.parametrize(
