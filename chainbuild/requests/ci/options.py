@@ -21,12 +21,10 @@ _FLAGS: Final[Mapping[str, str]] = {
     "strict": "--strict",
     "push": "--push",
     "tests": "--tests",
-    "public": "--public",
-    "private": "--private",
 }
-"""The flags that not all kinds of runs have, by field."""
+"""The flags that not all kinds of runs have, by field. Those that an environment may always set are not among them."""
 _SCIENCE: Final = frozenset({"repo", "push"})
-_TYPES: Final = frozenset({"build_args", "secrets", "public", "private"})
+_TYPES: Final = frozenset({"build_args", "secrets"})
 
 
 class CiOptions(RunOptions, frozen=True, kw_only=True):
@@ -45,7 +43,7 @@ class CiOptions(RunOptions, frozen=True, kw_only=True):
 def check_flags(options: CiOptions, *, project: bool, science: bool, types: bool, collector: ProblemCollector) -> None:
     """Report flags that nothing of what was found has; problems go to the collector."""
     known = set(_SCIENCE if science else ()) | set(_TYPES if types else ())
-    known |= _FLAGS.keys() - {"public", "private"} if project else set()
+    known |= _FLAGS.keys() if project else set()
     for field, flag in _FLAGS.items():
         if field not in known and getattr(options, field) not in (None, (), []):
             collector.add(f"{flag}: nothing that this workflow builds has this flag", "Remove it.")

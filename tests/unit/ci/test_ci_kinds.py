@@ -313,20 +313,16 @@ def test_command_lines_of_other_kinds_can_be_parsed(tree):
 @pytest.mark.parametrize(
     ("given", "flag"),
     [
-        ({"public": "ghcr.io/lab"}, "--public"),
         ({"context": Path()}, "--context"),
         ({"tests": False}, "--tests"),
         ({"repo": "acme/images"}, "--repo"),
     ],
 )
 def test_flag_that_nothing_has_is_a_problem(given, flag, tree):
-    if flag != "--public":
-        folder = "share/docker/lab-run/debian-12"
-        manifest = "image_sources: [{name: lab-run, tags: [debian-12]}]\n"
-        write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
-        write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\n"})
-    else:
-        write_files(tree, {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": STEP, "gl/10-Dockerfile-b": STEP})
+    folder = "share/docker/lab-run/debian-12"
+    manifest = "image_sources: [{name: lab-run, tags: [debian-12]}]\n"
+    write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
+    write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\n"})
     with pytest.raises(WrongUseError, match=f"{flag}: nothing that this workflow builds has this flag"):
         read(registry="ghcr.io/lab", **given)
 
