@@ -95,12 +95,12 @@ def _job(pipeline: Pipeline, job: Job) -> _Node:
             commands = [before, shell.if_changed(job.release_plan, *commands)]
         run = _run("Complete the index" if job.kind is JobKind.INDEX else "Release", *commands)
         return {**_machine(runner), "steps": [*_begin(pipeline, job), run, _logs(pipeline)]}
-    kept = f"{_CODES}/{job.id}"
+    code_file = f"{_CODES}/{job.id}"
     command = shell.lines(
         "code=0",
         f"{commands[0]} || code=$?",
         f"mkdir -p {_CODES}",
-        f'echo "$code" > {kept}',
+        f'echo "$code" > {code_file}',
         f'[ "$code" -eq {shell.DEADLINE} ] || exit "$code"',
     )
     return {

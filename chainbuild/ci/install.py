@@ -92,23 +92,24 @@ def by_image(image: ImageReference) -> Installation:
 def find_installation(checkout: Checkout) -> Installation:
     """Return the installation from what the repository contains. Errors: `WrongUseError` with every way out."""
     paths = _paths(checkout.top)
-    found = _by_requirements(checkout.top, paths) or _by_wheels(checkout.top, paths) or _by_source(checkout, paths)
-    if found is None:
+    top = checkout.top
+    installation = _by_requirements(top, paths) or _by_wheels(top, paths) or _by_source(checkout, paths)
+    if installation is None:
         raise WrongUseError(
             "the repository does not say how a job installs chainbuild",
             hint="Add one of these to git: a requirements file that pins chainbuild and all that it needs with hashes, the "
             f"wheels of both, or chainbuild's source with its {LOCKS[0]} (for example as a submodule). Or use --install-image "
             "NAME@sha256:… or --install COMMAND. See docs/ci.md.",
         )
-    return found
+    return installation
 
 
 def _paths(top: Path) -> tuple[str, ...]:
     """Return the paths of the files in git, the nearest to the top first; without git, those of two levels."""
-    tracked = tracked_files(top)
-    if tracked is None:
-        tracked = tuple(path.relative_to(top).as_posix() for form in ("*", "*/*") for path in top.glob(form))
-    return tuple(sorted(tracked, key=lambda path: (path.count("/"), path)))
+    files = tracked_files(top)
+    if files is None:
+        files = tuple(path.relative_to(top).as_posix() for form in ("*", "*/*") for path in top.glob(form))
+    return tuple(sorted(files, key=lambda path: (path.count("/"), path)))
 
 
 def _by_requirements(top: Path, paths: Iterable[str]) -> Installation | None:
@@ -155,13 +156,13 @@ def _by_wheels(top: Path, paths: Iterable[str]) -> Installation | None:
 
 def _check_wheels(folder: str, versions: dict[str, set[str]]) -> None:
     """Check that there is one version of each package, and that no direct dependency is missing. Errors: `WrongUseError`."""
-    several = sorted(name for name, found in versions.items() if len(found) > 1)
+    several = sorted(name for name, numbers in versions.items() if len(numbers) > 1)
     if several:
         raise WrongUseError(
             f"{folder} has wheels of several versions of {', '.join(several)}", hint="Keep one version of each package."
         )
-    needed = importlib.metadata.requires("chainbuild") or []
-    names = {_normal(found[0]) for text in needed if ";" not in text and (found := _NAME.match(text))}
+    requirements = importlib.metadata.requires("chainbuild") or []
+    names = {_normal(name[0]) for text in requirements if ";" not in text and (name := _NAME.match(text))}
     missing = sorted(names - versions.keys())
     if missing:
         raise WrongUseError(

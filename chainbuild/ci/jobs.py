@@ -112,8 +112,8 @@ class JobList:
     @property
     def last(self) -> tuple[JobId, ...]:
         """The jobs that no other job needs."""
-        needed = {need for job in self.jobs for need in job.needs}
-        return tuple(job.id for job in self.jobs if job.id not in needed)
+        needs = {need for job in self.jobs for need in job.needs}
+        return tuple(job.id for job in self.jobs if job.id not in needs)
 
     def extend(self, jobs: Iterable[Job]) -> None:
         """Append jobs that need each other. Their names change if other jobs have them."""
@@ -132,7 +132,7 @@ class JobList:
         name = _UNFIT.sub("-", requested)
         name = name if name[0].isalpha() else f"option-{name}"
         names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-        unique = next(found for found in names if found not in self._taken)
+        unique = next(candidate for candidate in names if candidate not in self._taken)
         self._taken.add(unique)
         return unique
 
@@ -170,10 +170,10 @@ def groups(
     platforms: Iterable[Platform], runner_of: Callable[[Platform], Hashable]
 ) -> tuple[tuple[Platform, ...], ...]:
     """Return the platforms that can share a machine, group by group."""
-    found: dict[Hashable, list[Platform]] = {}
+    by_machine: dict[Hashable, list[Platform]] = {}
     for platform in platforms:
-        found.setdefault(runner_of(platform), []).append(platform)
-    return tuple(tuple(group) for group in found.values())
+        by_machine.setdefault(runner_of(platform), []).append(platform)
+    return tuple(tuple(group) for group in by_machine.values())
 
 
 def cut(chain: Chain, split: JobSplit | None) -> tuple[Part, ...]:

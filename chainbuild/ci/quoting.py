@@ -21,7 +21,7 @@ def quote(word: str) -> str:
     Text that is not printable (line ends, control characters, bytes that are no UTF-8) becomes `$'…'` with octal escapes.
     """
     if word.isprintable():
-        return _TEMPLATE.sub(lambda found: f"{found[0]}''", shlex.quote(word))
+        return _TEMPLATE.sub(lambda match: f"{match[0]}''", shlex.quote(word))
     text = "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in os.fsencode(word))
     return f"$'{text}'"
 

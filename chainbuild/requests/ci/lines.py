@@ -160,18 +160,18 @@ def given_secrets(texts: Sequence[str], collector: ProblemCollector) -> tuple[tu
 
 
 def project_secrets(
-    texts: Sequence[str], given: Iterable[str], checkout: Checkout, collector: ProblemCollector
+    texts: Sequence[str], overrides: Iterable[str], checkout: Checkout, collector: ProblemCollector
 ) -> tuple[StoredValue, ...]:
-    """Return what the vendor has to store for the secrets of a project file, except those `given` on the command line.
+    """Return what the vendor has to store for the secrets of a project file, except those that the command line overrides.
 
     The file says where a run finds a secret, so jobs write it there. Problems go to the collector.
     """
-    taken = {spec.partition(",")[0] for spec in given}
+    overridden = {spec.partition(",")[0] for spec in overrides}
     stored: list[StoredValue] = []
     for text in texts:
         identity, _, source = text.partition(",")
         name, (kind, _, value) = identity.removeprefix("id="), source.partition("=")
-        if identity in taken:
+        if identity in overridden:
             continue
         use = f"the build secret {name!r}"
         if kind == "env":

@@ -42,8 +42,8 @@ class CiOptions(RunOptions, frozen=True, kw_only=True):
 
 def check_flags(options: CiOptions, *, project: bool, science: bool, types: bool, collector: ProblemCollector) -> None:
     """Report flags that nothing of what was found has; problems go to the collector."""
-    known = set(_SCIENCE if science else ()) | set(_TYPES if types else ())
-    known |= _FLAGS.keys() if project else set()
+    fields = set(_SCIENCE if science else ()) | set(_TYPES if types else ())
+    fields |= _FLAGS.keys() if project else set()
     for field, flag in _FLAGS.items():
-        if field not in known and getattr(options, field) not in (None, (), []):
+        if field not in fields and getattr(options, field) not in (None, (), []):
             collector.add(f"{flag}: nothing that this workflow builds has this flag", "Remove it.")

@@ -54,10 +54,10 @@ def read_pipeline(
     checkout = read_checkout(Path(), options.branch)
     read = read_arguments if has_arguments else read_folder
     tree = read(options, checkout, collector)
-    made = _Maker(vendor, options, checkout, tree, collector)
+    maker = _Maker(vendor, options, checkout, tree, collector)
     if collector.problems:
         raise WrongUseError(collector.problems)
-    return vendor, made.pipeline(recorded, _made_by(options, arguments, made))
+    return vendor, maker.pipeline(recorded, _made_by(options, arguments, maker))
 
 
 class _Maker:
@@ -78,8 +78,8 @@ class _Maker:
         if self._most is not None and (tree.has_layers or tree.request is None):
             collector.add("--split needs options without layers", "Remove it. Each layer is built by a job of its own.")
         self.registry = self._registry(tree.registry)
-        placed = replace(options, root=tree.root, registry=str(self.registry))
-        lines = read_lines(placed, checkout, self.deadline, tree.secrets, collector)
+        of_tree = replace(options, root=tree.root, registry=str(self.registry))
+        lines = read_lines(of_tree, checkout, self.deadline, tree.secrets, collector)
         self.lines = replace(lines, names_builder=tree.names_builders)
         self.installation = self._installation(options)
         self._check_places(options)
@@ -207,8 +207,8 @@ def _made_by(options: CiOptions, arguments: RunArguments, maker: _Maker) -> str:
     if arguments.platform is not None:
         words += [text or "" for text in arguments]
     else:
-        given = [(name, getattr(options, name)) for name in RunArguments._fields]
-        words += [word for name, text in given if text for word in (f"--{name}", text)]
+        overrides = [(name, getattr(options, name)) for name in RunArguments._fields]
+        words += [word for name, text in overrides if text for word in (f"--{name}", text)]
     words += [*lines.place, *lines.inputs]
     words += [word for secret in options.secrets or () for word in ("--secret", secret)]
     words += [*lines.renewal, *(word for flag in lines.how for word in flag)]

@@ -77,17 +77,17 @@ class ArgumentsSource(Source):
     def add_jobs(
         self, jobs: JobList, lines: CommandLines, runner_of: RunnerOf, split: JobSplit | None
     ) -> tuple[str, ...]:
-        made = make_jobs(self._graph, runner_of, split)
-        jobs.extend(_with_commands(made.jobs, lines, self._job_words, self.push_hosts))
-        return made.notes
+        job_graph = make_jobs(self._graph, runner_of, split)
+        jobs.extend(_with_commands(job_graph.jobs, lines, self._job_words, self.push_hosts))
+        return job_graph.notes
 
     def _job_words(self, job: Job) -> tuple[str, ...]:
         base = str(job.base) if job.base else self._options.base
         return ("build", *self._words(job.platforms, base, self._folders[job.option]))
 
     def _words(self, platforms: Sequence[Platform], base: str | None, option: str | None) -> tuple[str, ...]:
-        given = self._options
-        return (_names(platforms), *(text or "" for text in (given.repo, given.tag, base, option, given.production)))
+        repo, tag, production = self._options.repo, self._options.tag, self._options.production
+        return (_names(platforms), *(text or "" for text in (repo, tag, base, option, production)))
 
 
 class ProjectSource(Source):
@@ -97,12 +97,14 @@ class ProjectSource(Source):
     platforms in one run, because their tags never move.
     """
 
-    def __init__(self, project: Project, given: RunOptions, graph: Graph | None, science_hosts: Sequence[str]) -> None:
-        merged = given.merged(project)
+    def __init__(
+        self, project: Project, options: RunOptions, graph: Graph | None, science_hosts: Sequence[str]
+    ) -> None:
+        merged = options.merged(project)
         self._graph = graph
         self.needs_history = project.science is not None
         self._project = project
-        self._given = given
+        self._options = options
         chains = graph.chains if graph else ()
         self.platforms = tuple(dict.fromkeys(chain.platform for chain in chains)) or _of_text(merged.platform)
         self.push_hosts = (*(_hosts(graph, push=merged.push) if graph else ()), *science_hosts)
@@ -120,9 +122,9 @@ class ProjectSource(Source):
             # The science layers' job builds the options, too: `build` always builds both.
             layers = [chain for chain in self._graph.chains if project.layer(chain.option)]
             part = replace(self._graph, chains=tuple(layers)) if project.science else self._graph
-            made = make_jobs(part, runner_of, split, indexes=not project.layers)
-            jobs.extend(_with_commands(made.jobs, lines, self._job_words, self.push_hosts))
-            notes = made.notes
+            job_graph = make_jobs(part, runner_of, split, indexes=not project.layers)
+            jobs.extend(_with_commands(job_graph.jobs, lines, self._job_words, self.push_hosts))
+            notes = job_graph.notes
         if project.science:
             jobs.add(replace(self._whole("project", self.platforms, lines), needs=jobs.last))
             return notes
@@ -142,7 +144,7 @@ class ProjectSource(Source):
         """
         if not self._project.layers:
             return not self._project.science
-        return lines.is_plain and self._given.context is None and all(map(self._stands_alone, self._project.layers))
+        return lines.is_plain and self._options.context is None and all(map(self._stands_alone, self._project.layers))
 
     def _stands_alone(self, layer: LayerEntry) -> bool:
         """Return whether a layer takes images only from the layers that it is based on."""
@@ -168,11 +170,11 @@ class ProjectSource(Source):
     def _job_words(self, job: Job) -> tuple[str, ...]:
         if self._project.layer(job.option):
             return ("layer", job.option, "--platform", _names(job.platforms))
-        given = replace(self._given, option=job.option, base=str(job.base) if job.base else self._given.base)
-        return ("build", *_overrides(given, job.platforms))
+        base = str(job.base) if job.base else self._options.base
+        return ("build", *_overrides(replace(self._options, option=job.option, base=base), job.platforms))
 
     def _overrides(self, platforms: Sequence[Platform]) -> tuple[str, ...]:
-        return _overrides(self._given, platforms)
+        return _overrides(self._options, platforms)
 
     def _whole(self, name: str, platforms: Sequence[Platform], lines: CommandLines) -> Job:
         return Job(
@@ -199,10 +201,10 @@ class ProjectSource(Source):
         )
 
 
-def _overrides(given: RunOptions, platforms: Sequence[Platform]) -> tuple[str, ...]:
+def _overrides(options: RunOptions, platforms: Sequence[Platform]) -> tuple[str, ...]:
     """Return the flags of a project's run that have the names of the arguments."""
     names = ("repo", "tag", "base", "option", "production")
-    texts = [(name, getattr(given, name)) for name in names]
+    texts = [(name, getattr(options, name)) for name in names]
     return ("--platform", _names(platforms), *(word for name, text in texts if text for word in (f"--{name}", text)))
 
 

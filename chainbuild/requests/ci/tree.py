@@ -70,8 +70,8 @@ class CiTree(Struct, frozen=True, kw_only=True):
     @property
     def platforms(self) -> tuple[Platform, ...]:
         """The platforms of all sources; of a release plan alone, amd64."""
-        found = dict.fromkeys(platform for source in self.sources for platform in source.platforms)
-        return tuple(found) or (Platform.parse("amd64"),)
+        platforms = dict.fromkeys(platform for source in self.sources for platform in source.platforms)
+        return tuple(platforms) or (Platform.parse("amd64"),)
 
 
 def read_arguments(options: CiOptions, checkout: Checkout, collector: ProblemCollector) -> CiTree:
@@ -125,22 +125,22 @@ def read_folder(options: CiOptions, checkout: Checkout, collector: ProblemCollec
 def _read_project(
     tree: CiTree, path: Path, options: CiOptions, checkout: Checkout, collector: ProblemCollector
 ) -> CiTree:
-    asked = _Asked(environment())
-    project = _collected(lambda: read_project(path, asked, has_secrets=False), collector)
+    environ = _RecordingEnvironment(environment())
+    project = _collected(lambda: read_project(path, environ, has_secrets=False), collector)
     if project is None:
         return tree
     secrets, stored = given_secrets(options.secrets or (), collector)
     stored += project_secrets(project.secrets, secrets, checkout, collector)
-    known = replace(project, secrets=())
+    public = replace(project, secrets=())
     run_options = _run_options(options)
     run = None
     if project.options or project.layers:
-        run = _collected(lambda: read_run(known, run_options), collector)
+        run = _collected(lambda: read_run(public, run_options), collector)
     science: ScienceRequest | None = None
     if project.science:
-        # With the secrets that were given: a project of science layers alone has none.
+        # A project of science layers alone does not accept --secret, which this reports.
         with_secrets = replace(run_options, secrets=options.secrets)
-        science = _collected(lambda: read_project_science(known, with_secrets), collector)
+        science = _collected(lambda: read_project_science(public, with_secrets), collector)
     graph = run.request.graph if run else None
     source = ProjectSource(project, run_options, graph, _science_hosts(science))
     return replace(
@@ -152,7 +152,7 @@ def _read_project(
         names_builders=bool(project.builders),
         secrets=secrets,
         stored=stored,
-        variables=_variables(graph, options.build_args or (), asked.names),
+        variables=_variables(graph, options.build_args or (), environ.names),
     )
 
 
@@ -217,7 +217,7 @@ def _run_options(options: RunOptions) -> RunOptions:
     return RunOptions(**fields | {"secrets": None, "deadline": None})
 
 
-class _Asked(dict[str, str]):
+class _RecordingEnvironment(dict[str, str]):
     """An environment that remembers which names were read: the build args of a project file that have no value."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -230,11 +230,11 @@ class _Asked(dict[str, str]):
 
 
 def _variables(
-    graph: Graph | None, given: Iterable[str | BuildArg], of_project: Iterable[str] = ()
+    graph: Graph | None, build_args: Iterable[str | BuildArg], of_project: Iterable[str] = ()
 ) -> tuple[StoredValue, ...]:
     """Return the variables of the environment that set build args: in args files, in flags, and in the project file."""
     names = {arg.name for step in graph or () for arg in step.args if arg.origin.endswith(_EXTERNAL)}
-    names |= {text for text in given if isinstance(text, str) and "=" not in text}
+    names |= {text for text in build_args if isinstance(text, str) and "=" not in text}
     names |= set(of_project)
     return tuple(StoredValue(name=name, use=f"the build arg {name}") for name in sorted(names))
 
