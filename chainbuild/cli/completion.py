@@ -124,6 +124,12 @@ def images(ctx: typer.Context, _: str) -> list[str]:
     return sorted({str(names.release) for _, names in published(_graph(ctx).chains)})
 
 
+@_quiet
+def images_and_steps(ctx: typer.Context, _: str) -> list[str]:
+    """Return the results of the last run here, the images of the project's layers, and the steps of both."""
+    return sorted({*images(ctx, ""), *steps(ctx, "")})
+
+
 def _graph(ctx: typer.Context) -> Graph:
     from chainbuild.cli.runs.project import unsaid_run
     from chainbuild.requests.options import RunOptions

@@ -80,7 +80,7 @@ OnePlatform = Annotated[
         "--platform",
         metavar="PLATFORM",
         autocompletion=completion.platforms,
-        help="Platform of the image (default: this machine's).",
+        help="Platform of the image (default: this machine's, or the only one that exists).",
     ),
 ]
 RetestPlatform = Annotated[

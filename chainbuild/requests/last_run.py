@@ -51,7 +51,7 @@ def load_last_run(root: Path) -> RunOptions:
     if options is None or not all((options.repo, options.tag, options.base, options.option, options.production)):
         raise WrongUseError(
             "no earlier run found in this tree",
-            hint="Give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
+            hint="Build here first, or give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
         )
     return options
 

@@ -11,6 +11,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.project.location import FILE_NAME, find_project
 from chainbuild.requests.build import BuildRequest, read_build_request
 from chainbuild.requests.options import RunArguments, RunOptions, check_arguments
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
@@ -97,6 +98,7 @@ def load_project(folder: Path) -> Project | None:
 def unsaid_run(options: RunOptions) -> BuildRequest:
     """Return the run that a command without arguments means: the last one here, or the project's if it has layers.
 
+    The registry of `options` replaces that of the last run, if it is given.
     Errors: `WrongUseError` if nothing was run here and there is no project.
     """
     from chainbuild.requests.last_run import load_last_run
@@ -107,7 +109,10 @@ def unsaid_run(options: RunOptions) -> BuildRequest:
         # Runs of layers are not saved as the last run, so a saved run would be an older one.
         return read_run(project, options).request
     try:
-        return read_build_request(load_last_run(options.root))
+        last = load_last_run(options.root)
+        if options.registry or options.port:
+            last = replace(last, registry=options.registry, port=options.port)
+        return read_build_request(last)
     except WrongUseError:
         if project is None or not project.options:
             raise
