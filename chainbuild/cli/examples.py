@@ -34,6 +34,7 @@ EXAMPLES: Final = {
     "images": ("chainbuild images acme/tools", "command.md"),
     "inspect": ("chainbuild inspect acme/tools:v1-stock-amd64", "command.md"),
     "diff": ("chainbuild diff acme/tools:v1-stock-amd64 acme/tools:v2-stock-amd64 --files", "command.md"),
+    "files": ("chainbuild files 40-openblas --added", "command.md"),
     "shell": ("chainbuild shell acme/tools:v1-stock-amd64 -- python3 --version", "command.md"),
     "minimize": ("chainbuild minimize removed acme/tools:v1-stock-amd64", "stages.md"),
     "minimize explain": (

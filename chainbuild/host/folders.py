@@ -80,11 +80,24 @@ def sweep(place: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; a symbolic link in its place is replaced, not followed. Errors: `OSError`."""
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy the content of a file to a path as `write_whole` writes it. Errors: `OSError`."""
+    with _replacing(path) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` at the end of the `with` block, unless that raises."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         # An existing file or link of that name is an error.
         with aside.open("xb") as file:
-            file.write(content)
+            yield file
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -23,6 +23,8 @@ PUBLIC = {
     "types",
     "publication",
     "diff",
+    "files",
+    "added",
     "release",
     "release-moves",
     "release-page",
