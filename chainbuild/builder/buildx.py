@@ -138,7 +138,7 @@ class BuildxDriver:
 
         started = time.monotonic()
         for tries_left in reversed(range(_TRIES)):
-            progress = Progress(spec.step, emit, hidden=hidden_flags(spec))
+            progress = Progress(spec.step, emit, hidden=hidden_flags(spec), phases=bool(spec.image))
             try:
                 digest = self._tried(spec, progress)
                 break

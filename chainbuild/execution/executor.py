@@ -323,6 +323,7 @@ class Executor:
     ) -> Record:
         """Finish, record and tag the image that the builder made. `images` are those that it was built from."""
         services = self._services
+        self._emit(events.StepPhase(step=step.id, phase="check"))
         labelled = step.kind is StepKind.PRODUCE or step.post_build_labels
         provenance = self._inputs.provenance(step, components.key) if labelled else ()
         finished_image = services.finisher.finish(step, spec, image, images, provenance)

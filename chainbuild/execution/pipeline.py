@@ -273,6 +273,7 @@ def planned_step(decision: Decision) -> events.PlannedStep:
         reason=decision.reason,
         image=str(decision.step.reference),
         expected_seconds=decision.expected_seconds,
+        needs=decision.step.needs,
     )
 
 
@@ -289,6 +290,8 @@ def publish(
         return ()
     generations = _generations(session, options)
     refuse = options.refuse_stale_index
+    if finished:
+        session.emit(events.RunPhase(phase="index"))
     texts = publish_indexes(
         session.registries,
         finished,
@@ -302,12 +305,15 @@ def publish(
     for text in dict.fromkeys(texts):
         session.warn(text)
     if options.push:
+        session.emit(events.RunPhase(phase="push"))
         pushed = push_results(
             session.registries, graph.repo, finished, outcome, together=graph.together, exact=graph.exact
         )
         for name in pushed:
             session.emit(events.Message(text=f"pushed {name}"))
     results = []
+    if options.load and any(names.local_tag for _, names in published(finished)):
+        session.emit(events.RunPhase(phase="load"))
     for chain, names in published(finished):
         result, repo = outcome.results[chain.result.id], names.repo or graph.repo
         local_name = str(repo.with_tag(names.local_tag)) if options.load and names.local_tag else ""

@@ -189,6 +189,7 @@ def test_build_without_changes_json_prints_json_lines(world: World, capsys: pyte
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [document["event"] for document in documents if document["event"].startswith("run_")] == [
         "run_started",
+        "run_phase",
         "run_finished",
     ]
     assert {document["schema"] for document in documents} == {"chainbuild.events/1"}
