@@ -46,6 +46,7 @@ _GROUPED: Final = {
     ),
     "Inspect images": (
         _entry("why", "Explain why a step would be built: what differs from its last record."),
+        _entry("report", "Write a page with the timeline of a run."),
         _entry("images", "List the images of the chain registry."),
         _entry("inspect", "Show how an image was made, step by step.", "images.inspect"),
         _entry("diff", "Compare two images: packages, files, size, configuration, steps."),

@@ -73,6 +73,19 @@ Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+
+
+def _file(name: str, suffix: str, text: str) -> Any:
+    return typer.Option(f"--{name}", metavar=f"FILE.{suffix}", dir_okay=False, help=text, show_default=False)
+
+
+Report = Annotated[
+    Path | None,
+    _file("report", "html", "Write a page with the timeline of the run: phases, waits, sizes, checks, warnings."),
+]
+Trace = Annotated[
+    Path | None, _file("trace", "json", "Write the timeline for trace viewers: Perfetto, chrome://tracing.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
 OnePlatform = Annotated[
     str | None,

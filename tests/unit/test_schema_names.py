@@ -25,6 +25,7 @@ PUBLIC = {
     "diff",
     "files",
     "added",
+    "run-report",
     "release",
     "release-moves",
     "release-page",

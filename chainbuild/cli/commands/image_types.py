@@ -162,6 +162,8 @@ def create(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
 ) -> int:
     """Build images, and those below them that are missing from the chain registry."""
@@ -177,7 +179,7 @@ def create(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
     return create_types(read_image_types(options), show)
 
 
@@ -208,6 +210,8 @@ def update(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
 ) -> int:
     """Update outdated images and the images below them: pull what is published up to date, build the rest."""
@@ -223,7 +227,7 @@ def update(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
     return update_types(read_image_types(options), show)
 
 
@@ -248,6 +252,8 @@ def publish(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
 ) -> int:
     """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
@@ -260,7 +266,7 @@ def publish(
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, allow_private_base=allow_private_base)
     options = replace(options, build_args=build_arg, secrets=secret)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
     return publish_types(read_image_types(options), show)
 
 

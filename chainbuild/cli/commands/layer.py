@@ -92,6 +92,8 @@ def layer(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
 ) -> int:
@@ -109,4 +111,5 @@ def layer(
     options = replace(options, push=push or None, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     options = replace(options, load=False if no_load else None, tests=False if no_tests else None)
     show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    show = replace(show, report=report, trace=trace)
     return build_layer(options, show)

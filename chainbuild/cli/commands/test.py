@@ -41,6 +41,8 @@ def again(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
 ) -> int:
     """Run the tests of an option's steps again in the chain registry's images, or the test of one image."""
     from chainbuild.cli.runs.retest import run_again
@@ -48,4 +50,4 @@ def again(
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform, test=test_file)
     options = replace(options, root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
-    return run_again(options, Show(verbosity=verbose, plain=plain, json=json))
+    return run_again(options, Show(verbosity=verbose, plain=plain, json=json, report=report, trace=trace))

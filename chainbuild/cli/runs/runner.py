@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chainbuild.cli.output import messages
+from chainbuild.cli.show import NO_REPORTS, ReportFiles
 from chainbuild.errors import ExitCode
 from chainbuild.execution.pipeline import build_run, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, open_session
@@ -24,6 +25,7 @@ def run_build(
     *,
     mode: Mode,
     verbosity: int,
+    reports: ReportFiles = NO_REPORTS,
     before: Callable[[Session], None] = lambda _: None,
     after: Callable[[Session, RunOutcome], None] = lambda _session, _outcome: None,
 ) -> int:
@@ -46,7 +48,7 @@ def run_build(
             notice=f"stopped before the deadline; the next run continues with: {left}",
         )
 
-    return run_in_frame(request.settings, work, mode=mode, verbosity=verbosity, building=True)
+    return run_in_frame(request.settings, work, mode=mode, verbosity=verbosity, building=True, reports=reports)
 
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:

@@ -21,6 +21,7 @@ def build_science(request: ScienceRequest, show: Show) -> int:
             run,
             mode=show.mode,
             verbosity=show.verbosity,
+            reports=show.reports,
             before=lambda session: check_releases(request, session),
             after=lambda session, outcome: keep_releases(request, session, layout, outcome),
         )

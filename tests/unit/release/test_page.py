@@ -91,7 +91,18 @@ def test_page_escapes_all_text_of_the_plan() -> None:
     look = of(plan)
     assert look.text.count(EVIL) >= 9
     assert set(look.tags) <= TAGS
-    assert look.attributes <= {"lang", "charset", "name", "content", "http-equiv", "class", "href", "id", "open"}
+    assert look.attributes <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "http-equiv",
+        "class",
+        "href",
+        "id",
+        "open",
+        "scope",
+    }
 
 
 def test_page_is_self_contained_and_reproducible() -> None:
