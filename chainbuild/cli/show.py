@@ -23,11 +23,16 @@ class ReportFiles(Struct, frozen=True, kw_only=True):
     def __bool__(self) -> bool:
         return bool(self.page or self.trace)
 
-    def check(self) -> None:
-        """Check that the files can be written, before a run that may take hours. Errors: `WrongUseError`."""
+    def prepare(self) -> None:
+        """Create the folders of the files, before a run that may take hours. Errors: `WrongUseError`."""
         for flag, path in (("--report", self.page), ("--trace", self.trace)):
-            if path is not None and not path.parent.is_dir():
-                raise WrongUseError(f"{flag}: no such folder: {path.parent}", hint="Create it, or name another file.")
+            try:
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise WrongUseError(
+                    f"{flag}: cannot create {path.parent if path else ''}: {error.strerror}", hint="Name another file."
+                ) from error
 
 
 NO_REPORTS: Final = ReportFiles()

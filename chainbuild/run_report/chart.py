@@ -12,7 +12,6 @@ from msgspec import Struct
 from chainbuild.events import Verdict
 from chainbuild.html_page import text
 from chainbuild.run_report.timeline import PHASES, Span, State, StepTimeline, Timeline, Wait
-from chainbuild.step_id import StepId
 from chainbuild.text import duration, past, plural, short_digest, size
 
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -108,7 +107,6 @@ class Chart(Struct, frozen=True, kw_only=True):
 def chart(timeline: Timeline, link: Callable[[Path], str]) -> str:
     """Return the chart: a list of steps for each platform, and what the run did after them."""
     common = Chart(timeline=timeline, link=link)
-    numbers = {step: number for number, step in enumerate(timeline.steps)}
     tick, axis = _axis(timeline)
     parts = [f'<div style="--tick:{tick:.4f}%">', _key(timeline)]
     for platform, steps in timeline.by_platform().items():
@@ -119,7 +117,7 @@ def chart(timeline: Timeline, link: Callable[[Path], str]) -> str:
         for group, members in options.items():
             if len(options) > 1:
                 parts.append(f"<p>{text(group)}</p>")
-            parts.append(f'<ol class="steps">{"".join(_rows(common, members, numbers))}</ol>')
+            parts.append(f'<ol class="steps">{"".join(_rows(common, members))}</ol>')
     if timeline.phases:
         parts.append(f'<h3>After the steps</h3>{axis}<ol class="steps">{_phases(common)}</ol>')
     return "\n".join([*parts, "</div>"])
@@ -158,14 +156,14 @@ def _key(timeline: Timeline) -> str:
     )
 
 
-def _rows(common: Chart, steps: Sequence[StepTimeline], numbers: Mapping[StepId, int]) -> Iterable[str]:
+def _rows(common: Chart, steps: Sequence[StepTimeline]) -> Iterable[str]:
     """Yield the rows of steps; reused steps in a row are collapsed."""
     at = 0
     while at < len(steps):
         end = at
         while end < len(steps) and steps[end].state == "reused" and not steps[end].warnings:
             end += 1
-        rows = "".join(_row(common, step, numbers) for step in steps[at : max(end, at + 1)])
+        rows = "".join(_row(common, step) for step in steps[at : max(end, at + 1)])
         if end - at > _FOLDED:
             saved = sum(step.saved for step in steps[at:end])
             words = f"{plural(end - at, 'reused step')}" + (f", saved {duration(saved)}" if saved else "")
@@ -174,7 +172,7 @@ def _rows(common: Chart, steps: Sequence[StepTimeline], numbers: Mapping[StepId,
         at = max(end, at + 1)
 
 
-def _row(common: Chart, step: StepTimeline, numbers: Mapping[StepId, int]) -> str:
+def _row(common: Chart, step: StepTimeline) -> str:
     mark, style = STATES[step.state]
     bars = "".join(common.bar(span) for span in (*(wait.span for wait in step.waits), *step.spans))
     if step.ended is not None and step.state in {"failed", "stopped"}:
@@ -183,11 +181,11 @@ def _row(common: Chart, step: StepTimeline, numbers: Mapping[StepId, int]) -> st
         bars += f'<i class="reuse" style="left:{common.left(step.ended):.2f}%"></i>'
     opened = " open" if step.state == "failed" else ""
     return (
-        f'<li id="step-{numbers[step.step]}"><details{opened}><summary>'
+        f'<li id="step-{step.number}"><details{opened}><summary>'
         f'<span class="name"><b class="{style}" aria-hidden="true">{mark}</b>{text(step.step.short_name)}</span>'
         f'<span class="bar" aria-hidden="true">{bars}</span>'
         f'<span class="took">{took(step)}</span></summary>'
-        f'<div class="facts">{facts(common, step, numbers)}</div></details></li>'
+        f'<div class="facts">{_facts(common, step)}</div></details></li>'
     )
 
 
@@ -204,13 +202,13 @@ def took(step: StepTimeline) -> str:
     return text(words[step.state])
 
 
-def facts(common: Chart, step: StepTimeline, numbers: Mapping[StepId, int]) -> str:
+def _facts(common: Chart, step: StepTimeline) -> str:
     """Return the details of a step."""
     log = common.link(step.log_path) if step.log_path else ""
     rows: list[tuple[str, str]] = [
         ("reason", text(step.reason)),
         ("message", text(step.message)),
-        ("waited", ", ".join(_wait(wait, numbers) for wait in step.waits)),
+        ("waited", ", ".join(_wait(common.timeline, wait) for wait in step.waits)),
         *((PHASE_NAMES[name], _spent(step, name)) for name in PHASES[1:]),
         ("last build", duration(step.expected) if step.expected and step.state != "reused" else ""),
         ("size", _sizes(step)),
@@ -233,15 +231,23 @@ def _sizes(step: StepTimeline) -> str:
     return f"{size(step.size)} compressed" + (f", {size(step.added)} added" if step.added > 0 else "")
 
 
-def _wait(wait: Wait, numbers: Mapping[StepId, int]) -> str:
-    if wait.step is None:
-        return f"{duration(wait.span.seconds)} for {text(wait.reason)}"
-    return f'{duration(wait.span.seconds)} for <a href="#step-{numbers[wait.step]}">{text(wait.step.short_name)}</a>'
+def _wait(timeline: Timeline, wait: Wait) -> str:
+    below = row_link(timeline.steps[wait.step], wait.step.short_name) if wait.step else text(wait.reason)
+    return f"{duration(wait.span.seconds)} for {below}"
+
+
+def row_link(step: StepTimeline, name: str = "") -> str:
+    """Return a link to the row of a step; the default name is its id."""
+    return f'<a href="#step-{step.number}">{text(name or step.step)}</a>'
 
 
 def _verdict(verdict: Verdict) -> str:
-    word = '<span class="good">passed</span>' if verdict.passed else '<span class="bad">failed</span>'
-    return f"{text(verdict.proof)} {word}: {text(verdict.summary)}"
+    return f"{text(verdict.proof)} {result_of(verdict)}: {text(verdict.summary)}"
+
+
+def result_of(verdict: Verdict) -> str:
+    """Return the result of a check."""
+    return '<span class="good">passed</span>' if verdict.passed else '<span class="bad">failed</span>'
 
 
 def _phases(common: Chart) -> str:

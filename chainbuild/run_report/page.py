@@ -12,9 +12,8 @@ from typing import Final
 
 import chainbuild
 from chainbuild.html_page import document, table, text
-from chainbuild.run_report.chart import PHASE_NAMES, STATES, STYLE, chart, took
+from chainbuild.run_report.chart import PHASE_NAMES, STATES, STYLE, chart, result_of, row_link, took
 from chainbuild.run_report.timeline import PHASES, Outcome, State, StepTimeline, Timeline
-from chainbuild.step_id import StepId
 from chainbuild.text import duration, moment, plural, size, visible, visible_lines
 
 _STYLE: Final = """
@@ -100,13 +99,12 @@ def _failures(timeline: Timeline, link: Callable[[Path], str]) -> str:
     parts = []
     if timeline.message and not any(timeline.message in step.message for step in failed):
         parts.append(f'<div class="failure"><p>{_lines(timeline.message)}</p></div>')
-    numbers = _numbers_of(timeline)
     for step in failed:
         log = (
             f'<p>Log: <a href="{text(link(step.log_path))}">{text(step.log_path.name)}</a></p>' if step.log_path else ""
         )
         parts.append(
-            f'<div class="failure"><h3><a href="#step-{numbers[step.step]}">{text(step.step)}</a></h3>'
+            f'<div class="failure"><h3>{row_link(step)}</h3>'
             f"<p>{_lines(step.message)}</p>{_output(step.tail)}{log}</div>"
         )
     heading = "Failures" if timeline.outcome == "failed" or failed else "Interrupted"
@@ -121,10 +119,6 @@ def _output(lines: Sequence[str]) -> str:
     """Return the last lines that a step printed."""
     body = "\n".join(text(visible(line)) for line in lines)
     return f'<pre tabindex="0" aria-label="the last lines of its output">{body}</pre>' if body else ""
-
-
-def _numbers_of(timeline: Timeline) -> dict[StepId, int]:
-    return {step: number for number, step in enumerate(timeline.steps)}
 
 
 def _results(timeline: Timeline) -> str:
@@ -153,17 +147,12 @@ def _longest_path(timeline: Timeline) -> str:
     path = timeline.longest_path()
     if len(path) < 2:
         return ""
-    numbers = _numbers_of(timeline)
-    steps = " → ".join(
-        f'<a href="#step-{numbers[step.step]}">{text(step.step.short_name)}</a> {duration(step.seconds)}'
-        for step in path
-    )
+    steps = " → ".join(f"{row_link(step, step.step.short_name)} {duration(step.seconds)}" for step in path)
     return f"<p>The steps that decided how long the run took: {steps}.</p>"
 
 
 def _warnings(timeline: Timeline) -> str:
     parts = []
-    numbers = _numbers_of(timeline)
     for step in timeline.steps.values():
         if step.warnings is None:
             continue
@@ -172,24 +161,22 @@ def _warnings(timeline: Timeline) -> str:
         items += [f"<li>{more} more: see <code>chainbuild inspect {text(step.image)}</code></li>"] if more > 0 else []
         opened = "" if len(items) >= _FOLDED else " open"
         parts.append(
-            f'<details{opened}><summary><a href="#step-{numbers[step.step]}">{text(step.step)}</a>:'
+            f"<details{opened}><summary>{row_link(step)}:"
             f" {step.warnings.total}</summary><ul>{''.join(items)}</ul></details>"
         )
     return f"<h2>Warnings</h2>{''.join(parts)}" if parts else ""
 
 
 def _checks(timeline: Timeline) -> str:
-    numbers = _numbers_of(timeline)
     rows = []
     for step in timeline.steps.values():
         for verdict in step.verdicts:
-            word = '<span class="good">passed</span>' if verdict.passed else '<span class="bad">failed</span>'
             findings = "".join(f"<li>{text(finding)}</li>" for finding in verdict.findings)
             rows.append(
                 (
-                    f'<a href="#step-{numbers[step.step]}">{text(step.step)}</a>',
+                    row_link(step),
                     text(verdict.proof),
-                    word,
+                    result_of(verdict),
                     text(verdict.summary) + (f"<ul>{findings}</ul>" if findings else ""),
                 )
             )
@@ -214,7 +201,7 @@ def _messages(timeline: Timeline) -> str:
 
 def _steps(timeline: Timeline) -> str:
     used = [name for name in PHASES if any(step.seconds_of(name) for step in timeline.steps.values())]
-    rows = [_step(step, used, number) for number, step in enumerate(timeline.steps.values())]
+    rows = [_step(step, used) for step in timeline.steps.values()]
     heads = ("step", "result", *(PHASE_NAMES[name] for name in used), "size", "added", "reason")
     opened = "" if len(rows) >= 2 * _FOLDED else " open"
     listed = (
@@ -223,9 +210,9 @@ def _steps(timeline: Timeline) -> str:
     return f"<h2>Steps</h2>{listed}" if rows else ""
 
 
-def _step(step: StepTimeline, phases: Sequence[str], number: int) -> tuple[str, ...]:
+def _step(step: StepTimeline, phases: Sequence[str]) -> tuple[str, ...]:
     return (
-        f'<a href="#step-{number}">{text(step.step)}</a>',
+        row_link(step),
         f'<span class="{STATES[step.state][1]}">{took(step)}</span>',
         *(duration(step.seconds_of(name)) if step.seconds_of(name) else "" for name in phases),
         size(step.size) if step.size else "",

@@ -50,9 +50,10 @@ class Wait(Struct, frozen=True, kw_only=True):
 
 
 class StepTimeline(Struct, kw_only=True):
-    """A step of a run. Sizes are bytes."""
+    """A step of a run. `number` is its place in the plan, from 0; sizes are bytes."""
 
     step: StepId
+    number: int
     action: str = ""
     reason: str = ""
     expected: float | None = None
@@ -183,7 +184,7 @@ class _Run(Struct, kw_only=True):
 
     def step(self, step: StepId) -> StepTimeline:
         """Return a step, which the plan need not have announced."""
-        return self.steps.setdefault(step, StepTimeline(step=step))
+        return self.steps.setdefault(step, StepTimeline(step=step, number=len(self.steps)))
 
     def apply(self, event: events.Event) -> None:
         match event:

@@ -38,11 +38,13 @@ def write_reports(folder: Path, files: ReportFiles) -> None:
 
 
 def write_reports_of_run(folder: Path, files: ReportFiles, warn: Callable[[str], None]) -> None:
-    """Write them at the end of a run, which does not fail if that fails: `warn` gets the reason."""
+    """Write them at the end of a run, which does not fail whatever happens here: `warn` gets the reason."""
     try:
         write_reports(folder, files)
     except WrongUseError as error:
         warn(f"no report was written: {error.problems[0].message}")
+    except Exception as error:  # noqa: BLE001  # a bug in the report
+        warn(f"no report was written: {type(error).__name__}: {error}; chainbuild report shows where")
 
 
 def folder_of_run(root: Path, run: str | None) -> Path:

@@ -14,6 +14,7 @@ from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode, UnreachableError, WrongUseError
 from chainbuild.execution import publish
 from chainbuild.execution.backends import use_backends
+from chainbuild.run_report import timeline
 from chainbuild.run_report.journal import read_journal
 from chainbuild.run_report.timeline import Timeline, timeline_of
 from chainbuild.step_id import StepId
@@ -59,11 +60,11 @@ def test_build_writes_report_and_trace(world: World, build: Command) -> None:
 
 def test_journal_has_needs_phases_and_the_end(world: World, build: Command) -> None:
     assert build() == ExitCode.DONE
-    timeline = latest(world)
-    assert timeline.outcome == "succeeded"
-    assert timeline.steps[BLAS].needs == (BASE,)
-    assert [span.name for span in timeline.steps[BASE].spans] == ["build", "check"]
-    assert [span.name for span in timeline.phases] == ["index"]
+    last = latest(world)
+    assert last.outcome == "succeeded"
+    assert last.steps[BLAS].needs == (BASE,)
+    assert [span.name for span in last.steps[BASE].spans] == ["build", "check"]
+    assert [span.name for span in last.phases] == ["index"]
 
 
 def test_failed_step_is_in_the_report(world: World, build: Command) -> None:
@@ -86,8 +87,8 @@ def test_error_that_ends_the_run_is_in_the_report(
 
     monkeypatch.setattr(publish, "push_results", refuses)
     assert build("--push", "--report", "run.html") == ExitCode.REGISTRY
-    timeline = latest(world)
-    assert (timeline.outcome, timeline.message) == ("failed", "ghcr.io refuses connections")
+    last = latest(world)
+    assert (last.outcome, last.message) == ("failed", "ghcr.io refuses connections")
     assert "ghcr.io refuses connections" in (world.root / "run.html").read_text()
 
 
@@ -108,12 +109,14 @@ def test_run_that_fails_at_once_is_reported_only_on_request(world: World, build:
     assert "missing:1" in (world.root / "run.html").read_text()
 
 
-def test_report_in_a_missing_folder_is_refused_before_the_run(
+def test_folders_of_reports_are_created_before_the_run(
     world: World, build: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert build("--report", "none/run.html") == ExitCode.WRONG_USE
-    assert "--report: no such folder: none" in capsys.readouterr().err
-    assert world.driver.orders == []
+    assert build("--report", "new/folder/run.html") == ExitCode.DONE
+    assert (world.root / "new/folder/run.html").is_file()
+    (world.root / "file").write_text("")
+    assert build("--trace", "file/run.json") == ExitCode.WRONG_USE
+    assert "--trace: cannot create file: " in capsys.readouterr().err
 
 
 def test_report_that_cannot_be_written_does_not_fail_the_run(
@@ -130,6 +133,17 @@ def test_report_that_cannot_be_written_does_not_fail_the_run(
 def test_report_and_dry_run_exclude_each_other() -> None:
     with pytest.raises(WrongUseError, match="--report cannot be combined with --dry-run"):
         Show(report=Path("run.html"), dry_run=True)
+
+
+def test_bug_in_the_report_does_not_fail_the_run(
+    world: World, build: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(timeline, "timeline_of", broken)
+    assert build("--report", "run.html") == ExitCode.DONE
+    assert "warning: no report was written: ZeroDivisionError: ours" in capsys.readouterr().err
 
 
 def test_science_layers_of_a_project_have_a_report_of_their_own(tmp_path: Path) -> None:
