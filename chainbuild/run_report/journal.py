@@ -36,6 +36,8 @@ _KINDS: Final[Mapping[str, type[events.Event]]] = {
 }
 """The events that a report needs. Progress and output of builds are by far the most lines of a journal."""
 _LEFT_OUT: Final = ('"event":"log_line"', '"event":"step_progress"')
+_LONGEST: Final = 32 << 20
+"""The most characters of a line: the first event has every step of a run."""
 _HEAD: Final = 80
 """How much of a line has the name of its event."""
 
@@ -84,8 +86,11 @@ def _events(path: Path) -> tuple[list[events.Event], int]:
 
 
 def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a journal. The rest of a line that is too long is a line of its own, which is not read."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        yield from (line for line in file if line.strip())
+        while line := file.readline(_LONGEST):
+            if line.strip():
+                yield line
 
 
 def _with_ids(document: dict[str, Any]) -> dict[str, Any]:

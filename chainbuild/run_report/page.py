@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import chainbuild
 from chainbuild.html_page import document, table, text
@@ -23,6 +24,8 @@ h2{margin:2rem 0 .4rem}
 .failure{border-left:3px solid var(--bad);padding:.1rem 1rem;margin:.8rem 0}
 .failure p{color:var(--ink)}
 td:not(:last-child){white-space:nowrap;font-variant-numeric:tabular-nums}
+td:last-child{min-width:14rem}
+@media(max-width:720px){h1{font-size:1.25rem}}
 footer{margin-top:3rem;color:var(--dim);font-size:.85rem}
 """
 _OUTCOMES: Final[dict[Outcome, tuple[str, str]]] = {
@@ -49,7 +52,7 @@ def page(timeline: Timeline, folder: Path) -> str:
     title = f"chainbuild run of {moment(timeline.started)}"
 
     def link(path: Path) -> str:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return quote(Path(os.path.relpath(path, folder)).as_posix())
 
     parts = [
         f'<header><h1>{text(title)}</h1><span class="badge {style}">{word}</span></header>',
@@ -97,7 +100,9 @@ def _unfinished(timeline: Timeline) -> str:
 def _failures(timeline: Timeline, link: Callable[[Path], str]) -> str:
     failed = [step for step in timeline.steps.values() if step.state == "failed"]
     parts = []
-    if timeline.message and not any(timeline.message in step.message for step in failed):
+    if timeline.outcome == "interrupted":
+        parts.append("<p>Finished steps are kept, and the next run continues from there.</p>")
+    elif timeline.message and not any(timeline.message in step.message for step in failed):
         parts.append(f'<div class="failure"><p>{_lines(timeline.message)}</p></div>')
     for step in failed:
         log = (

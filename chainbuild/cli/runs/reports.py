@@ -59,8 +59,11 @@ def folder_of_run(root: Path, run: str | None) -> Path:
     if found is None:
         what = f"{run} is no run" if run else f"no run found below {logs}"
         raise WrongUseError(what, hint="Name the folder of a run, or build here first.")
-    # Not the link `latest`: the next run changes it.
-    return found.resolve()
+    # Not the link `latest`: the next run changes it. A tree that was copied from elsewhere may have any link there.
+    folder = found.resolve()
+    if not run and folder.parent != logs.resolve():
+        raise WrongUseError(f"{found} leads out of {logs}", hint="Name the folder of a run.")
+    return folder
 
 
 def _runs(logs: Path) -> list[Path]:

@@ -55,7 +55,7 @@ def test_build_writes_report_and_trace(world: World, build: Command) -> None:
     assert ">succeeded<" in page
     assert 'href=".chainbuild/logs/' in page
     names = [event["name"] for event in json.loads((world.root / "run.json").read_text())["traceEvents"]]
-    assert {"10-base", "waiting for 10-base", "check"} <= set(names)
+    assert {"10-base", "build", "check"} <= set(names)
 
 
 def test_journal_has_needs_phases_and_the_end(world: World, build: Command) -> None:
@@ -181,6 +181,20 @@ def test_report_of_a_named_run_goes_to_the_given_files(
             "run.json",
         )
         assert Path(document["run"]).name == name
+
+
+def test_link_of_a_tree_to_another_folder_is_not_followed(
+    world: World, build: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build()
+    logs = world.root / ".chainbuild/logs"
+    other = tmp_path / "other"
+    (logs / "latest").resolve().rename(other)
+    (logs / "latest").unlink()
+    (logs / "latest").symlink_to(other)
+    assert run(["report"]) == 2
+    assert "leads out of" in capsys.readouterr().err
+    assert not (other / "report.html").exists()
 
 
 @pytest.mark.parametrize(

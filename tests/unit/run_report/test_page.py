@@ -109,6 +109,20 @@ def test_links_to_logs_are_relative_to_the_page(tmp_path: Path) -> None:
     assert ".chainbuild/logs/run/amd64-stock-10-base.log" in links
 
 
+@pytest.mark.parametrize(
+    ("log", "link"),
+    [
+        ("/tree/a b#c?.log", "a%20b%23c%3F.log"),
+        ("javascript:alert(1)", "javascript%3Aalert%281%29"),
+    ],
+)
+def test_link_to_a_log_is_a_relative_path(log: str, link: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = events.StepStarted(at=AT, step=BASE, activity="build", log_path=Path(log))
+    folder = Path("/tree") if log.startswith("/") else tmp_path
+    assert link in Elements(page(timeline(tmp_path, began(BASE), start), folder)).links
+
+
 def test_foreign_text_cannot_act_on_the_page(tmp_path: Path) -> None:
     step = StepId("amd64", f"<b>{FOREIGN}", f'"{FOREIGN}')
     run = timeline(
