@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,16 +24,15 @@ class ReportFiles(Struct, frozen=True, kw_only=True):
     def __bool__(self) -> bool:
         return bool(self.page or self.trace)
 
-    def prepare(self) -> None:
-        """Create the folders of the files, before a run that may take hours. Errors: `WrongUseError`."""
+    def check(self) -> None:
+        """Check before a run, which may take hours, that the files can be written. Errors: `WrongUseError`."""
         for flag, path in (("--report", self.page), ("--trace", self.trace)):
-            try:
-                if path is not None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise WrongUseError(
-                    f"{flag}: cannot create {path.parent if path else ''}: {error.strerror}", hint="Name another file."
-                ) from error
+            if path is None:
+                continue
+            # Missing folders are created at the end of the run.
+            folder = next(folder for folder in path.absolute().parents if folder.exists())
+            if not folder.is_dir() or not os.access(folder, os.W_OK):
+                raise WrongUseError(f"{flag}: cannot write to {folder}", hint="Name a file in another folder.")
 
 
 NO_REPORTS: Final = ReportFiles()

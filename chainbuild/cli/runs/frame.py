@@ -41,7 +41,7 @@ def run_in_frame(
 
     `building`: whether steps are built (see `open_session`). `reports` are written however the run ends.
     """
-    reports.prepare()
+    reports.check()
     folder = settings.root / ".chainbuild" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
     view, files = make_view(mode, verbosity=verbosity), LogFiles(folder)
 

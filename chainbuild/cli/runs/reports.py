@@ -17,13 +17,16 @@ def write_reports(folder: Path, files: ReportFiles) -> None:
 
     Errors: `WrongUseError` if there is no journal, or a file cannot be written.
     """
-    from chainbuild.cli.output import write_result
+    from chainbuild.cli.output import make_folder, write_result
     from chainbuild.run_report.journal import read_journal
     from chainbuild.run_report.timeline import timeline_of
 
     if not files:
         return
     timeline = timeline_of(read_journal(folder / JOURNAL))
+    for path in (files.page, files.trace):
+        if path is not None:
+            make_folder(path.parent)
     if files.page is not None:
         from chainbuild.run_report.page import page
 
