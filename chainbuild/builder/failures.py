@@ -76,6 +76,7 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
             f" --builder {spec.platform.name}=NAME.",
             log_tail=failure.tail,
             emulator_crash=_line_of(crash),
+            line=failure.line,
         )
     if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
         return BuildFailedError(f"{spec.step}: the build was cancelled", where=where)
@@ -95,6 +96,7 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         where=where,
         hint=_hint(spec, output),
         log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
+        line=failure.line,
     )
 
 

@@ -61,6 +61,11 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_scratch(path: Path) -> bool:
+    """Return whether a path is in a temporary folder of a process, which removes it."""
+    return any(part.startswith(_PREFIX) for part in path.parts)
+
+
 def sweep(place: Path) -> None:
     """Remove the scratch folders of this user's dead processes. Folders that cannot be removed are left."""
     for folder in place.glob(f"{_PREFIX}*"):

@@ -6,8 +6,6 @@ writable home. It is removed at its end; only changes in the current folder rema
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -16,6 +14,7 @@ from msgspec import Struct
 
 from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, UnreachableError
 from chainbuild.execution.session import Session
+from chainbuild.host.docker import mount_flag
 from chainbuild.images.local_store import LocalImage, LocalStore
 from chainbuild.operations.named_images import NamedImage, locate, similar_names
 from chainbuild.references import ChainRegistry, Platform
@@ -73,7 +72,7 @@ def container_command(
     argv = ["docker", "run", "--rm", "--interactive", "--pull", "never"]
     argv += ["--tty"] if visit.terminal else []
     argv += ["--platform", platform.oci] if platform else []
-    argv += ["--mount", _fields("type=bind", f"source={visit.folder}", f"target={place}"), "--workdir", place]
+    argv += [*mount_flag("type=bind", f"source={visit.folder}", f"target={place}"), "--workdir", place]
     argv += ["--user", f"{visit.user}:{visit.group}"]
     if visit.user:
         # The image has no user with this id, so docker would use / as home, which is not writable.
@@ -90,13 +89,6 @@ def mount_point(folder: Path) -> str:
     if str(path) == "/" or str(path) in _SYSTEM or any(path.is_relative_to(folder) for folder in _NEVER_BELOW):
         return OTHERWISE
     return str(path)
-
-
-def _fields(*fields: str) -> str:
-    """Format fields for `--mount`, which docker parses as CSV: a path may contain a comma or a quote."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(fields)
-    return text.getvalue()
 
 
 def local_image(store: LocalStore, named: NamedImage, chain: ChainRegistry) -> LocalImage | None:

@@ -115,6 +115,15 @@ def test_export_pushes_nothing() -> None:
     assert not any("registry" in word for word in command)
 
 
+def test_loaded_image_is_built_as_pushed_one() -> None:
+    driver = BuildxDriver(builders={"": "far"})
+    driver._known["far"] = REWRITES
+    loaded = driver.arguments(replace(ORDER, image="", load="chainbuild-debug:1"))
+    assert loaded["output"] == {"type": "docker", "name": "chainbuild-debug:1"}
+    # The builder has its instructions in the cache under these arguments.
+    assert loaded["build_args"] == driver.arguments(ORDER)["build_args"]
+
+
 def test_user_source_date_epoch_wins() -> None:
     driver = BuildxDriver(builders={"": "far"})
     driver._known["far"] = REWRITES
