@@ -51,6 +51,7 @@ _GROUPED: Final = {
         _entry("inspect", "Show how an image was made, step by step.", "images.inspect"),
         _entry("diff", "Compare two images: packages, files, size, configuration, steps."),
         _entry("files", "List and print files of an image, and show what a step added."),
+        _entry("debug", "Start a shell at the instruction of a Dockerfile that failed."),
         _entry("shell", "Start a shell in an image, in the current folder."),
         _entry("minimize", "Explain what a slim image contains and what was removed.", "minimize.app"),
         _entry("sbom", "Print the bill of materials of an image (SPDX)."),

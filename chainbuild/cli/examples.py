@@ -36,6 +36,7 @@ EXAMPLES: Final = {
     "diff": ("chainbuild diff acme/tools:v1-stock-amd64 acme/tools:v2-stock-amd64 --files", "command.md"),
     "files": ("chainbuild files 40-openblas --added", "command.md"),
     "report": ("chainbuild report --open", "output.md"),
+    "debug": ("chainbuild debug 40-openblas", "debugging.md"),
     "shell": ("chainbuild shell acme/tools:v1-stock-amd64 -- python3 --version", "command.md"),
     "minimize": ("chainbuild minimize removed acme/tools:v1-stock-amd64", "stages.md"),
     "minimize explain": (

@@ -69,6 +69,9 @@ FailIfBuild = Annotated[
 DryRun = Annotated[bool, _dry_run("Show what would be done, without doing it.")]
 DryRunOfFile = Annotated[bool, _dry_run("Print the file instead of writing it.")]
 DryRunOfFiles = Annotated[bool, _dry_run("Print the files instead of writing them.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="If an instruction fails, start a shell at it after the run. Needs a terminal.")
+]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
 ]

@@ -48,6 +48,8 @@ class Show(Struct, frozen=True, kw_only=True):
     fail_if_build: bool = False
     report: Path | None = None
     trace: Path | None = None
+    debug: bool = False
+    """Whether to start a shell at the instruction that failed, if one did."""
 
     def __post_init__(self) -> None:
         """Refuse reports of a run that is only planned. Errors: `WrongUseError`."""

@@ -379,7 +379,11 @@ class Executor:
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
             dockerfile = parse(step.text, spec.shown)
             return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
-        built = self._builds.build(spec)
+        try:
+            built = self._builds.build(spec)
+        except BuildFailedError:
+            self.outcome.failed_builds[step.id] = (spec,)
+            raise
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._services.registries, staging.with_digest(built.digest), step.platform)

@@ -56,6 +56,7 @@ def build(
     trace: flags.Trace = None,
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build the chain of an option and its slim image.
 
@@ -71,7 +72,7 @@ def build(
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load, native=native, no_cache=no_cache)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
-    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)
     show = replace(show, report=report, trace=trace)
     return build_or_plan(arguments, overrides, options, show)
 

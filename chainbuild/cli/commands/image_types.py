@@ -165,6 +165,7 @@ def create(
     report: flags.Report = None,
     trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build images, and those below them that are missing from the chain registry."""
     from chainbuild.cli.runs.image_types import create_types
@@ -179,7 +180,7 @@ def create(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return create_types(read_image_types(options), show)
 
 
@@ -213,6 +214,7 @@ def update(
     report: flags.Report = None,
     trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Update outdated images and the images below them: pull what is published up to date, build the rest."""
     from chainbuild.cli.runs.image_types import update_types
@@ -227,7 +229,7 @@ def update(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return update_types(read_image_types(options), show)
 
 

@@ -96,6 +96,7 @@ def layer(
     trace: flags.Trace = None,
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build a folder with a plain Dockerfile as one image on a base of your choice, without editing the file."""
     from chainbuild.cli.runs.project import build_layer
@@ -110,6 +111,6 @@ def layer(
     options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native, deadline=deadline)
     options = replace(options, push=push or None, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     options = replace(options, load=False if no_load else None, tests=False if no_tests else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)
     show = replace(show, report=report, trace=trace)
     return build_layer(options, show)

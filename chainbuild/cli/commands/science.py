@@ -112,6 +112,7 @@ def build(
     report: flags.Report = None,
     trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build what is missing from the registry, and tag the images once all of them are built."""
     from chainbuild.cli.runs.science import build_science
@@ -130,7 +131,7 @@ def build(
         deadline=deadline,
     )
     options = replace(options, push=push, load=not no_load)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return build_science(read_science(options), show)
 
 

@@ -37,7 +37,7 @@ def create_types(request: ImageTypesRequest, show: Show) -> int:
     with prepared(request) as (layout, run):
         _introduce(request, layout, show)
         if not show.dry_run:
-            return _end(run_build(run, mode=show.mode, verbosity=show.verbosity, reports=show.reports), layout, show)
+            return _end(run_build(run, show), layout, show)
         with open_quietly(run.settings, json=show.json) as session:
             planned = plan_run(run.graph, session, run.options)
             _show(planned, layout, session, show, run.options)
@@ -67,7 +67,7 @@ def update_types(request: ImageTypesRequest, show: Show) -> int:
         if not show.dry_run and not update.layout.graph.chains:
             printer.info("nothing to update")
         elif not show.dry_run:
-            code = run_build(run_of(request, update.layout), mode=show.mode, verbosity=show.verbosity, reports=show.reports)
+            code = run_build(run_of(request, update.layout), show)
         return _end(code, whole, show)
 
 
@@ -98,13 +98,7 @@ def publish_types(request: ImageTypesRequest, show: Show) -> int:
     """Push images exactly as they were created."""
     with prepared(request) as (layout, run):
         if not show.dry_run:
-            return run_build(
-                run,
-                mode=show.mode,
-                verbosity=show.verbosity,
-                reports=show.reports,
-                before=lambda session: _check(request, layout, session),
-            )
+            return run_build(run, show, before=lambda session: _check(request, layout, session))
         with open_quietly(run.settings, json=show.json) as session:
             check_published(request, layout, session)
         from chainbuild.ui.image_types import publication_as_json, show_publication

@@ -137,7 +137,7 @@ def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> i
 
                 report_bases(session, layer_bases, request.graph, session.emit)
 
-        return running.run_build(request, mode=show.mode, verbosity=show.verbosity, reports=show.reports, before=before)
+        return running.run_build(request, show, before=before)
     # Stays open around the plan's own session, so that the managed registry starts only once.
     with open_quietly(request.settings, json=show.json) if layer_bases else nullcontext() as session:
         if session:
