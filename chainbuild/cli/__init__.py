@@ -43,14 +43,37 @@ def _end(code: int) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return the exit code."""
     try:
-        from chainbuild.cli.app import COMMANDS, app, with_default_command
+        from chainbuild.cli.app import ALIASES, COMMANDS, app, with_default_command
         from chainbuild.cli.completion import say_build
 
-        say_build(os.environ, COMMANDS)
-        result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
+        say_build(os.environ, COMMANDS | ALIASES)
+        complete = with_default_command(arguments)
+        result = app(args=complete, prog_name="chainbuild", standalone_mode=False)
+        if not arguments and complete == ["--help"]:
+            _offer_init()
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _report(error, as_json="--json" in arguments)
     return int(result or 0)
+
+
+def _offer_init() -> None:
+    """Print a note that names `chainbuild init` if the current folder has something to build."""
+    from contextlib import suppress
+    from pathlib import Path
+
+    from chainbuild.cli.output import messages
+    from chainbuild.operations.init import look
+
+    with suppress(OSError):
+        scan = look(Path.cwd())
+        if scan.options or scan.layers or scan.science:
+            names = ", ".join(
+                [*scan.options, *(layer.folder for layer in scan.layers), *["science"] * bool(scan.science)]
+            )
+            messages().note(
+                f"this folder can be built: {names}\nchainbuild init writes a chainbuild.yaml for it. Then chainbuild"
+                " without arguments builds it."
+            )
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:

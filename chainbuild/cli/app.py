@@ -86,6 +86,9 @@ GROUPS: Final = {heading: tuple(entry.name for entry in entries) for heading, en
 """The names of the commands by the heading under which `--help` lists them."""
 COMMANDS: Final = frozenset(_ENTRIES)
 
+ALIASES: Final = frozenset({"help", "version"})
+"""Words that people type in place of `--help` and `--version`."""
+
 
 class _Commands(Mapping[str, Any]):
     """The commands by name. Each one's module is imported, and its parser made, when the command is asked for."""
@@ -150,7 +153,7 @@ def _version(requested: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -192,11 +195,13 @@ def _evaluate_annotations(function: Callable[..., int]) -> None:
 
 _BUILD_ARGUMENTS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION. With that many arguments, an unknown first one is a wrong platform."""
-_OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+_OWN_FLAGS = frozenset({"--help", "-h", "--version", "-V", "--install-completion", "--show-completion"})
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
     """Return the arguments, with `build` in front if they name no command: `chainbuild amd64 …`, or none in a project.
+
+    `help COMMAND` and `version` are `COMMAND --help` and `--version`.
 
     Errors: `WrongUseError`, with the nearest command, if the first argument is neither a command nor a platform.
     """
@@ -204,7 +209,11 @@ def with_default_command(arguments: list[str]) -> list[str]:
         from chainbuild.project.location import find_project
 
         return ["build"] if find_project(Path.cwd()) else ["--help"]
-    first = arguments[0]
+    first, *others = arguments
+    if first == "help":
+        return [*others, "--help"]
+    if arguments == ["version"]:
+        return ["--version"]
     if first in COMMANDS or first in _OWN_FLAGS:
         return arguments
     if first.startswith("-"):
@@ -215,10 +224,10 @@ def with_default_command(arguments: list[str]) -> list[str]:
                 hint=f"Move {first} behind {named}.",
             )
         return ["build", *arguments]
-    if len(arguments) < _BUILD_ARGUMENTS and not _is_platform(first):
+    if not _is_platform(first) and (len(arguments) < _BUILD_ARGUMENTS or any(map(_is_platform, others))):
         from chainbuild.text import perhaps_you_meant
 
-        hint = perhaps_you_meant(first, COMMANDS)
+        hint = perhaps_you_meant(first, COMMANDS | ALIASES)
         raise WrongUseError(f"{first!r} is neither a command nor a platform", hint=f"{hint}See chainbuild --help.")
     return ["build", *arguments]
 

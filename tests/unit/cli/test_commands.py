@@ -46,6 +46,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         (["--help"], ["--help"]),
         (["-h"], ["-h"]),
         (["--version"], ["--version"]),
+        (["-V"], ["-V"]),
+        (["version"], ["--version"]),
+        (["help"], ["--help"]),
+        (["help", "registry", "gc"], ["registry", "gc", "--help"]),
         ([], ["--help"]),
     ],
 )
@@ -53,9 +57,26 @@ def test_default_command_is_build(arguments: list[str], expected: list[str]) -> 
     assert with_default_command(arguments) == expected
 
 
-def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
+@pytest.mark.parametrize("argument", ["--version", "-V", "version"])
+def test_version_prints_name_and_version(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([argument]) == 0
     assert capsys.readouterr().out == f"chainbuild {chainbuild.__version__}\n"
+
+
+def test_no_arguments_in_tree_print_help_and_name_init(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    streams = capsys.readouterr()
+    assert streams.out.startswith("Usage: chainbuild")
+    assert "this folder can be built: stock" in streams.err
+    assert "chainbuild init" in streams.err
+
+
+def test_no_arguments_in_empty_folder_print_only_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +131,9 @@ def test_build_help_lists_required_flags(capsys: pytest.CaptureFixture[str]) -> 
         (["build", "--nonsense"], "--nonsense"),
         ([*WORDS, "--nonsense"], "--nonsense"),
         ([*WORDS, "one", "more"], "one"),
+        (["biuld", *WORDS], "Perhaps you meant 'build'"),
+        (["plam", "-v", *WORDS], "Perhaps you meant 'plan'"),
+        (["hlep"], "Perhaps you meant 'help'"),
         (["amd64"], "Missing argument"),
         (["plan"], "Missing argument"),
         (["registry", "nonsense"], "nonsense"),
