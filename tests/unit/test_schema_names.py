@@ -37,6 +37,8 @@ PUBLIC = {
     "orphans",
     "doctor",
     "registry-status",
+    "registry-ls",
+    "registry-gc",
 }
 
 
