@@ -72,7 +72,7 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         return BuildFailedError(
             f"{spec.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
             where=where,
-            hint="Run it again, use another QEMU version (see script/setup), or use a native builder for this platform:"
+            hint="Run it again, use another version of QEMU, or use a native builder for this platform:"
             f" --builder {spec.platform.name}=NAME.",
             log_tail=failure.tail,
             emulator_crash=_line_of(crash),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from chainbuild.errors import NotReadyError, RegistryError
-from chainbuild.host.docker import no_docker_command
+from chainbuild.host.docker import engine_error, no_docker_command
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.text import last_line
 
@@ -21,6 +22,7 @@ class LocalImage(Struct, frozen=True, kw_only=True):
     size: int
     repo_digests: tuple[str, ...]
     repo_tags: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class LocalStore:
@@ -30,11 +32,8 @@ class LocalStore:
         """Return the image of that name; None if the store has none. Errors: `NotReadyError` if no engine answers."""
         done = _docker("image", "inspect", name)
         if done.returncode:
-            if "daemon" in done.stderr and "onnect" in done.stderr:
-                raise NotReadyError(
-                    f"cannot reach a Docker Engine: {last_line(done.stderr)}",
-                    hint="Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian.",
-                )
+            if error := engine_error(done.stderr, last_line(done.stderr)):
+                raise error
             return None
         document = json.loads(done.stdout)[0]
         return LocalImage(
@@ -45,6 +44,7 @@ class LocalStore:
             size=int(document.get("Size") or 0),
             repo_digests=tuple(document.get("RepoDigests") or ()),
             repo_tags=tuple(document.get("RepoTags") or ()),
+            labels=dict((document.get("Config") or {}).get("Labels") or {}),
         )
 
     def names(self) -> tuple[str, ...]:

@@ -108,14 +108,16 @@ def _chosen(text: str, steps: tuple[Step, ...], platform: Platform | None) -> St
 # The image ------------------------------------------------------------------------------------------------------------
 
 
-def find_named_image(session: Session, named: NamedImage, *, preferred: Platform | None = None) -> ResolvedImage:
+def find_named_image(
+    session: Session, named: NamedImage, *, preferred: Platform | None = None, copying: bool = True
+) -> ResolvedImage:
     """Return an image of the chain registry, of its own registry or of the local store, looked up in that order.
 
-    `preferred` is the platform to take if the user chose none (default: this machine's).
+    `preferred` is the platform to take if the user chose none (default: this machine's). `copying`: see `Session.finder`.
     Errors: those of `ImageResolver.find`, with similar names in the hint.
     """
     try:
-        return locate(session, named, preferred=preferred)
+        return locate(session, named, preferred=preferred, copying=copying)
     except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
         if named.step or named.id:
             raise
@@ -123,12 +125,14 @@ def find_named_image(session: Session, named: NamedImage, *, preferred: Platform
         raise type(error)(error.message, where=error.where, hint=near + error.hint) from None
 
 
-def locate(session: Session, named: NamedImage, *, preferred: Platform | None = None) -> ResolvedImage:
+def locate(
+    session: Session, named: NamedImage, *, preferred: Platform | None = None, copying: bool = True
+) -> ResolvedImage:
     """Do what `find_named_image` does, without similar names in the hints of errors."""
     preferred = preferred or Platform.of_this_machine()
     if named.id:
         return _with_id(session, named, preferred)
-    finder = session.finder()
+    finder = session.finder(copying=copying)
     platform = named.platform or _platform_in_chain(session, named.reference, preferred)
     try:
         return finder.find_result(named.reference, platform)

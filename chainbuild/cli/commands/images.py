@@ -121,7 +121,7 @@ def inspect(
     place = Place(root=root, registry=registry, port=registry_port)
     settings, (named,) = read_image_arguments((image,), platform, place)
     with open_quietly(settings, json=json) as session:
-        image_found = find_named_image(session, named).image
+        image_found = find_named_image(session, named, copying=False).image
         steps = trail_of(session.records, image_found)
     if json:
         stdout().write_raw(trail_as_json(image_found, steps) + "\n")

@@ -43,16 +43,13 @@ def shell(
     """
     from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly
-    from chainbuild.errors import NotReadyError
     from chainbuild.execution.backends import current_backends
+    from chainbuild.host.docker import no_docker_command
     from chainbuild.operations.shell import Visit, container_command, fetch, local_image
     from chainbuild.references import Platform
 
     if not shutil.which("docker"):
-        raise NotReadyError(
-            "no docker command found on PATH",
-            hint="Install Docker: script/setup does so on Debian; see docs.docker.com/get-docker for other systems.",
-        )
+        raise no_docker_command()
     place = Place(root=root, registry=registry, port=registry_port)
     settings, (named,) = read_image_arguments((image,), platform, place)
     local = None if pull else local_image(current_backends().local, named, settings.chain)
