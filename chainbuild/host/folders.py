@@ -125,7 +125,16 @@ def make_own_folder(root: Path, *names: str, mode: int = 0o777) -> Path:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             what = "a symbolic link, which is not followed" if folder.is_symlink() else "not a folder"
             raise OSError(errno.ENOTDIR, f"{folder} is {what}")
+        if index == 1:
+            hide_from_git(folder)
     return folder
+
+
+def hide_from_git(folder: Path) -> None:
+    """Write a `.gitignore` into a folder with chainbuild's own data, unless it has one or cannot be written to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(OSError), os.fdopen(os.open(folder / ".gitignore", flags, 0o666), "w") as file:
+        file.write("# Written by chainbuild: nothing in this folder belongs into a repository.\n*\n")
 
 
 def open_own_file(path: Path, *, append: bool = False, newline: str | None = None) -> IO[str]:

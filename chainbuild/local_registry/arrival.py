@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit, Message
+from chainbuild.host.folders import hide_from_git
 from chainbuild.host.user_folders import private_folder
 from chainbuild.local_registry import compose, containers, linger, ports
 from chainbuild.local_registry import login as logins
@@ -215,7 +216,7 @@ class Arrival:
 
     def _start(self, started_by: compose.StartedBy) -> Reply | None:
         """Start the registry. Returns its first answer with the connection open; None if another one has the port."""
-        private_folder(self._place.data)
+        hide_from_git(private_folder(self._place.data))
         login = self._place.login()
         logins.hand_to_registry(login, self._place.data)
         self._place.leases.note_kept(str(self._place.data) if started_by == "person" else "")
