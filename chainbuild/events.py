@@ -185,6 +185,10 @@ class ImageResult(Struct, frozen=True, kw_only=True):
     chain_size: int = 0
     compressed_size: int = 0
     compressed_chain_size: int = 0
+    index_name: str = ""
+    """The multi-platform index that the image is in."""
+    index_platforms: tuple[str, ...] = ()
+    """The platforms of that index, also those that other runs built."""
 
 
 class RunFinished(Event, frozen=True, kw_only=True):

@@ -292,7 +292,7 @@ def publish(
     refuse = options.refuse_stale_index
     if finished:
         session.emit(events.RunPhase(phase="index"))
-    texts = publish_indexes(
+    indexes = publish_indexes(
         session.registries,
         finished,
         outcome,
@@ -300,6 +300,7 @@ def publish(
         generations=generations,
         refuse_stale=refuse,
     )
+    texts = indexes.messages
     if options.push and not graph.exact:
         texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
     for text in dict.fromkeys(texts):
@@ -322,7 +323,8 @@ def publish(
             others = names.also if names.local_tag != names.tag else ()
             for other in (local_name, *(str(repo.with_tag(tag)) for tag in others)):
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
-        results.append(_image_result(chain, names, outcome, local_name))
+        image = _image_result(chain, names, outcome, local_name)
+        results.append(replace(image, index_name=str(names.index), index_platforms=indexes.platforms[names.index]))
     return tuple(results)
 
 

@@ -23,6 +23,13 @@ DIRTY: Final = "-dirty"
 _TAG: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
+class PublishedIndexes(Struct, frozen=True, kw_only=True):
+    """The indexes that a run has written, with their platforms, and messages for the user."""
+
+    platforms: Mapping[ImageReference, tuple[str, ...]]
+    messages: tuple[str, ...] = ()
+
+
 def publish_indexes(
     registries: Registries,
     chains: Iterable[Chain],
@@ -31,8 +38,8 @@ def publish_indexes(
     replace: bool = False,
     generations: Generations | None = None,
     refuse_stale: bool = False,
-) -> tuple[str, ...]:
-    """Tag the chains' results in the chain registry, update their indexes, and return messages for the user.
+) -> PublishedIndexes:
+    """Tag the chains' results in the chain registry, and update their indexes.
 
     The results' own tags come first, then the indexes with their other tags, then the aliases. All content is in place before
     the first tag moves. An index keeps its other platforms unless `replace` is set; `generations` finds those built from
@@ -61,7 +68,10 @@ def publish_indexes(
     messages: dict[str, None] = dict.fromkeys(str(image) for image in stale)
     for alias, index in _aliases(images).items():
         messages |= dict.fromkeys(_set_alias(registries, alias, indexes[index].digest))
-    return tuple(messages)
+    platforms = {
+        reference: tuple(platform.name for platform in index.platforms) for reference, index in indexes.items()
+    }
+    return PublishedIndexes(platforms=platforms, messages=tuple(messages))
 
 
 def _stale(
