@@ -119,6 +119,10 @@ def build_run(
     started = time.monotonic()
     planned = plan_run(graph, session, options)
     native = plan_acceleration(planned, session, options)
+    if options.push and planned.plan.builds:
+        from chainbuild.execution.publish import check_push
+
+        check_push(session.registries, planned.plan.graph.repo, planned.plan.graph.chains)
     _check_start(planned.plan, session, log_folder, native)
     outcome = execute(planned, session, options, log_path, native)
     results = publish(planned.plan.graph, session, outcome, options)
