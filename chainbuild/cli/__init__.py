@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -45,15 +46,24 @@ def run(arguments: list[str]) -> int:
     try:
         from chainbuild.cli.app import ALIASES, COMMANDS, app, with_default_command
         from chainbuild.cli.completion import say_build
+        from chainbuild.cli.old_spellings import current_spelling
 
         say_build(os.environ, COMMANDS | ALIASES)
-        complete = with_default_command(arguments)
+        complete, notes = current_spelling(with_default_command(arguments))
+        if notes:
+            _print_notes(notes, as_json="--json" in arguments)
         result = app(args=complete, prog_name="chainbuild", standalone_mode=False)
         if not arguments and complete == ["--help"]:
             _offer_init()
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _report(error, as_json="--json" in arguments)
     return int(result or 0)
+
+
+def _print_notes(notes: Iterable[str], *, as_json: bool) -> None:
+    from chainbuild.cli.output import messages
+
+    messages(json=as_json).note(*notes)
 
 
 def _offer_init() -> None:

@@ -180,7 +180,7 @@ def _outdated(layout: ImageTypesLayout, decision: Decision) -> Problem:
     state = "is out of date" if decision.previous_record else "was not created"
     return image.problem(
         f"{image.id} {state} for {decision.step.platform}: {decision.reason}",
-        f"Nothing was published. Run chainbuild types create '{image.id}' first.",
+        f"Nothing was published. Run chainbuild types build '{image.id}' first.",
     )
 
 

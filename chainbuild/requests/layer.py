@@ -59,15 +59,15 @@ def read_layer(options: LayerOptions) -> LayerRun:
     """
     if options.alone:
         raise WrongUseError(
-            "--alone cannot be combined with --tag",
-            hint="--alone is for a layer of chainbuild.yaml; a folder with --tag is always built alone.",
+            "--alone cannot be combined with --image",
+            hint="--alone is for a layer of chainbuild.yaml; a folder with --image is always built alone.",
         )
     collector = ProblemCollector()
     settings = session_settings(options, collector)
     execution = execution_options(options, collector)
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
-    image = collector.parse("--tag", parse_image_name, options.image or "", scratch)
+    image = collector.parse("--image", parse_image_name, options.image or "", scratch)
     base = collector.parse("--base", ImageReference.parse, options.base, scratch) if options.base else None
     request = LayerRequest(
         root=settings.root,

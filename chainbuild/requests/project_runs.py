@@ -65,7 +65,7 @@ def read_layer_of_project(project: Project, options: LayerOptions) -> LayerRun:
     if excluded:
         raise WrongUseError(
             f"{', '.join(excluded)} cannot be combined with a layer of {project.shown}",
-            hint=f"Change the layer in {project.shown}, or build the folder by hand with --tag NAME:TAG.",
+            hint=f"Change the layer in {project.shown}, or build the folder by hand with --image NAME:TAG.",
         )
     name, folder = str(options.folder), options.folder.resolve()
     if not project.layer(name):

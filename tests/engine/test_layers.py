@@ -44,7 +44,7 @@ def where(place: Place) -> list[str]:
 def base(atlas: Place) -> str:
     """The base layer, built as by the first `docker build` of the document."""
     name = f"{atlas.repo}/slc6-atlasos:latest"
-    done = atlas.run("layer", "slc6-atlasos", "--tag", name, "--base", atlas.base, *where(atlas), "--json")
+    done = atlas.run("layer", "slc6-atlasos", "--image", name, "--base", atlas.base, *where(atlas), "--json")
     assert done.code == 0, done.told()
     assert done.built == ["slc6-atlasos"]
     texts = [event["text"] for event in done.events("message")]
@@ -60,11 +60,11 @@ def release(atlas: Place, base: str) -> str:
     """The release on this base, with its Dockerfile unchanged."""
     name = f"{atlas.repo}/analysisbase:latest"
     words = ["--base", base, "--build-arg", "RELEASE=21.2.75", *where(atlas), "--json"]
-    done = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
+    done = atlas.run("layer", "slc6-analysisbase", "--image", name, *words)
     assert done.code == 0, done.told()
     assert done.built == ["slc6-analysisbase"]
     assert any(event["summary"].startswith("layer-test passed") for event in done.events("verdict"))
-    again = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
+    again = atlas.run("layer", "slc6-analysisbase", "--image", name, *words)
     assert (again.code, again.built, again.reused) == (0, [], ["slc6-analysisbase"]), again.told()
     return name
 
@@ -147,12 +147,12 @@ def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
     files = atlas.root / "small"
     files.mkdir()
     (files / "Dockerfile").write_text("ARG BASEIMAGE=nobody/own-os:1\nFROM ${BASEIMAGE}\nRUN gcc --version > /gcc\n")
-    done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
+    done = atlas.run("layer", "small", "--image", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
     assert done.code == 0, done.told()
     assert f"{own}: found only in the local image store" in done.err
     assert "base of small: " + own in done.err
     # Without --base the base of the Dockerfile is used, which is missing; a warning about the local base comes first.
-    done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))
+    done = atlas.run("layer", "small", "--image", f"{atlas.repo}/small:1", *where(atlas))
     assert done.code == 4, done.told()
     assert (
         f"the Dockerfile of small names nobody/own-os:1, but {own} exists here, too: to build on it, use --base {own}"
@@ -161,7 +161,7 @@ def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
 
 
 def test_undeclared_build_arg_is_rejected_with_suggestion(atlas: Place) -> None:
-    words = ["--tag", f"{atlas.repo}/x:1", "--base", atlas.base, "--build-arg", "RELEAS=21.2.75"]
+    words = ["--image", f"{atlas.repo}/x:1", "--base", atlas.base, "--build-arg", "RELEAS=21.2.75"]
     done = atlas.run("layer", "slc6-analysisbase", *words, *where(atlas))
     assert done.code == 2
     assert "no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE." in done.err

@@ -118,7 +118,7 @@ def plan(
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
-    """Show what `create` would do, and why."""
+    """Show what `build` would do, and why."""
     from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
@@ -134,8 +134,8 @@ def plan(
     return create_types(read_image_types(options), show)
 
 
-@app.command("create")
-def create(
+@app.command("build")
+def build(
     globs: Globs = None,
     *,
     repository: Repository = None,
@@ -258,7 +258,7 @@ def publish(
     trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
+    """Push images as `build` made them: public ones to the public registry, private ones to the private registry."""
     from chainbuild.cli.runs.image_types import publish_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
@@ -279,11 +279,12 @@ def new(
         typer.Argument(metavar="NAME", help="Name of the new image type: NAME or NAME/SYSTEM.", show_default=False),
     ],
     *,
-    from_: Annotated[
-        str, typer.Option("--from", metavar="TYPE/SYSTEM", help="Image type to build on. Required.", show_default=False)
+    based_on: Annotated[
+        str,
+        typer.Option("--based-on", metavar="TYPE/SYSTEM", help="Image type to build on. Required.", show_default=False),
     ],
     system: Annotated[
-        str, typer.Option("--system", help="System of the new image type (default: the system of --from).")
+        str, typer.Option("--system", help="System of the new image type (default: the system of --based-on).")
     ] = "",
     repository: Repository = None,
     casa_version: Version = None,
@@ -294,4 +295,4 @@ def new(
     from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
     look = read_overview(ImageTypeOptions(repository=repository, casa_version=casa_version))
-    return make_new(look, name, from_, system, dry_run=dry_run)
+    return make_new(look, name, based_on, system, dry_run=dry_run)

@@ -15,11 +15,11 @@ Folder = Annotated[
     str,
     typer.Argument(
         metavar="DIR",
-        help="Folder with a Dockerfile, or, without --tag, a layer of chainbuild.yaml.",
+        help="Folder with a Dockerfile, or, without --image, a layer of chainbuild.yaml.",
         show_default=False,
     ),
 ]
-Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="Name and tag of the image.")]
+Image = Annotated[str | None, typer.Option("--image", "-t", metavar="NAME:TAG", help="Name and tag of the image.")]
 Base = Annotated[
     str | None,
     typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
@@ -62,7 +62,7 @@ Alone = Annotated[
 def layer(
     folder: Folder,
     *,
-    tag: Tag = None,
+    image: Image = None,
     base: Base = None,
     base_arg: flags.BaseArg = None,
     image_key: ImageKey = None,
@@ -102,7 +102,7 @@ def layer(
     from chainbuild.cli.runs.project import build_layer
     from chainbuild.requests.layer import LayerOptions
 
-    options = LayerOptions(folder=Path(folder), image=tag, base=base, base_arg=base_arg, platform=platform, alone=alone)
+    options = LayerOptions(folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone)
     options = replace(
         options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
     )

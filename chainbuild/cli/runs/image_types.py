@@ -62,7 +62,7 @@ def update_types(request: ImageTypesRequest, show: Show) -> int:
                     for decision in update.planned.plan.builds
                 )
             )
-        printer.info(*(f"{name} was never created: run chainbuild types create '{name}'" for name in update.never))
+        printer.info(*(f"{name} was never built: run chainbuild types build '{name}'" for name in update.never))
         code = int(ExitCode.DONE)
         if not show.dry_run and not update.layout.graph.chains:
             printer.info("nothing to update")
@@ -121,7 +121,7 @@ def make_new(look: ImageTypesOverview, name: str, below: str, system: str, *, dr
         return 0
     for path in write_new(new):
         stdout().write([str(path)])
-    messages().info(f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types create {new.name}")
+    messages().info(f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types build {new.name}")
     return 0
 
 

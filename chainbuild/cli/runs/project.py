@@ -79,7 +79,7 @@ def build_layer(options: LayerOptions, show: Show) -> int:
     if project is None:
         raise WrongUseError(
             f"{options.folder}: no image name given",
-            hint=f"Name the image with --tag NAME:TAG, or describe the layer in a {FILE_NAME}.",
+            hint=f"Name the image with --image NAME:TAG, or describe the layer in a {FILE_NAME}.",
         )
     return _run_layers(read_layer_of_project(project, options), show)
 

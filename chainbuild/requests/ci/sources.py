@@ -293,7 +293,7 @@ class ImageTypesSource(Source):
                     kind=JobKind.BUILD,
                     option="",
                     platforms=(platform,),
-                    commands=(lines.run("types", "create", *self._words((platform,))),),
+                    commands=(lines.run("types", "build", *self._words((platform,))),),
                 )
             )
             for platform in self.platforms
@@ -307,7 +307,7 @@ class ImageTypesSource(Source):
                 kind=JobKind.INDEX,
                 option="",
                 platforms=platforms,
-                commands=(check, lines.complete("types", "create", *words)),
+                commands=(check, lines.complete("types", "build", *words)),
                 needs=tuple(last),
             )
             last = [jobs.add(index)]

@@ -17,6 +17,9 @@ import chainbuild
 from chainbuild.cli import run
 from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.cli.examples import EXAMPLES
+from chainbuild.cli.old_spellings import COMMANDS as RENAMED_COMMANDS
+from chainbuild.cli.old_spellings import FLAGS as RENAMED_FLAGS
+from chainbuild.cli.old_spellings import current_spelling
 from chainbuild.cli.runs import runner as running
 from chainbuild.errors import ExitCode
 from chainbuild.execution.backends import use_backends
@@ -347,3 +350,57 @@ def test_example_parses(command: str) -> None:
     while hasattr(current, "commands"):
         current, arguments = current.commands[arguments[0]], arguments[1:]
     assert current.make_context(current.name, list(arguments), resilient_parsing=False).command is current
+
+
+# Earlier names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "notes"),
+    [
+        (
+            ["types", "create", "x:*"],
+            ["types", "build", "x:*"],
+            ["chainbuild types create is now called chainbuild types build"],
+        ),
+        (
+            ["release", "publish"],
+            ["release", "page"],
+            ["chainbuild release publish is now called chainbuild release page"],
+        ),
+        (["layer", "a", "--tag", "b:1"], ["layer", "a", "--image", "b:1"], ["--tag is now called --image"]),
+        (
+            ["types", "new", "a", "--from=b/c"],
+            ["types", "new", "a", "--based-on=b/c"],
+            ["--from is now called --based-on"],
+        ),
+        (["build", "--tag", "v1", "--from", "20"], ["build", "--tag", "v1", "--from", "20"], []),
+        (["layer", "a", "-t", "b:1"], ["layer", "a", "-t", "b:1"], []),
+        (["shell", "x", "--", "types", "create"], ["shell", "x", "--", "types", "create"], []),
+        ([], [], []),
+    ],
+)
+def test_earlier_name_is_replaced_with_note(old: list[str], new: list[str], notes: list[str]) -> None:
+    assert current_spelling(old) == (new, tuple(notes))
+
+
+def test_earlier_names_are_gone_and_todays_exist() -> None:
+    root: Any = get_command(app)
+    for (group, old), new in RENAMED_COMMANDS.items():
+        assert old not in root.commands[group].commands
+        assert new in root.commands[group].commands
+    for path, renamed in RENAMED_FLAGS.items():
+        command = root
+        for name in path:
+            command = command.commands[name]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert options.isdisjoint(renamed)
+        assert options >= set(renamed.values())
+
+
+def test_earlier_name_prints_note_but_not_with_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layer", "none", "--tag", "a/b:1"]) == 2
+    assert capsys.readouterr().err.startswith("note: --tag is now called --image\n")
+    assert run(["layer", "none", "--tag", "a/b:1", "--json"]) == 2
+    streams = capsys.readouterr()
+    assert (streams.err, json.loads(streams.out)["exit_code"]) == ("", 2)

@@ -29,7 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "science orphans": ((), ("requests.science.read_science", "cli.runs.science.list_orphans")),
     "types list": ((), ("requests.image_types.read_overview", "cli.runs.image_types.list_types")),
     "types plan": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
-    "types create": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
+    "types build": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
     "types update": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.update_types")),
     "types publish": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.publish_types")),
     "debug": (("step",), ("cli.runs.debug.debug_step",)),
@@ -177,7 +177,7 @@ def test_flag_of_run_commands_is_declared_once(repository_root: Path) -> None:
     assert {flag: places for flag, places in declared.items() if len(places) > 1} == {}
 
 
-@pytest.mark.parametrize("path", ["build", "types create", "minimize trace", "registry status"])
+@pytest.mark.parametrize("path", ["build", "types build", "minimize trace", "registry status"])
 def test_registry_flags_apply_to_the_whole_process(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("DATA", "COMPOSE", "LINGER"):

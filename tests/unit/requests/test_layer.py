@@ -92,8 +92,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"search_dirs": ("x",)}, "--search-dir needs --image-key or --package"),
     ({"image_key": "a", "search_dirs": ("nowhere",)}, "--search-dir: no such folder: 'nowhere'"),
     ({"skip_packages": ("b",)}, "--skip-package needs --package"),
-    ({"image": "a/B"}, "--tag: 'a/B' is not a repository name"),
-    ({"image": "a/b@sha256:" + "1" * 64}, "--tag: 'a/b@sha256:"),
+    ({"image": "a/B"}, "--image: 'a/B' is not a repository name"),
+    ({"image": "a/b@sha256:" + "1" * 64}, "--image: 'a/b@sha256:"),
     ({"base": "a b"}, "--base: 'a b' is not a repository name"),
     ({"platform": "amd65"}, "PLATFORM: unknown platform 'amd65'"),
     (
@@ -122,14 +122,14 @@ def test_invalid_layer_argument_is_reported(
 
 def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--platform", "amd64", "--no-load", "--plain"]
-    assert run(["layer", "slc6-atlasos", "--tag", "meehan/slc6-atlasos:latest", *words]) == 0
+    assert run(["layer", "slc6-atlasos", "--image", "meehan/slc6-atlasos:latest", *words]) == 0
     told = capsys.readouterr()
     assert "base of slc6-atlasos: fat:1, " in told.err
     assert "(FROM at slc6-atlasos/Dockerfile:1)" in told.err
     assert "localhost:5000/meehan/slc6-atlasos:latest-amd64" in told.out
     base = f"{CHAIN}/meehan/slc6-atlasos:latest"
     more = ["--base", base, "--build-arg", "RELEASE=21.2.75"]
-    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words]) == 0
+    assert run(["layer", "slc6-analysisbase", "--image", "meehan/analysisbase:latest", *more, *words]) == 0
     assert f"base of slc6-analysisbase: {base}, " in capsys.readouterr().err
     assert readable(world) == [
         "meehan/analysisbase:latest",
@@ -142,7 +142,7 @@ def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.Ca
     assert dict(spec.args)["RELEASE"] == "21.2.75"
     # A second run builds nothing.
     built = len(world.driver.orders)
-    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
+    assert run(["layer", "slc6-analysisbase", "--image", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
     assert len(world.driver.orders) == built
     texts = [json.loads(line).get("text", "") for line in capsys.readouterr().out.splitlines()]
     assert any(text.startswith("base of slc6-analysisbase:") for text in texts)

@@ -68,7 +68,7 @@ def test_plan_shows_actions_aliases_and_private_bases(lab: Shelf, capsys: pytest
     assert "leak:x is public, but based on a private image (leak:x of app:x)" in err
     assert "3 builds, 0 reused" in out
     said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
-    document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])
+    document = json.loads(said(capsys, "build", "--dry-run", "--json", "app", *words)[0])
     assert [step["step"] for step in document["steps"]] == ["amd64/types/run:x", "amd64/types/app:x"]
     assert {"name": f"{CHAIN}/run:latest", "what": f"same as {CHAIN}/run:x"} in document["publishes"]
 
@@ -101,7 +101,7 @@ def test_images_with_problems_are_skipped_and_reported(lab: Shelf, capsys: pytes
 
 def test_update_of_image_never_created_has_nothing_to_do(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
-    assert err.splitlines() == ["app:x was never created: run chainbuild types create 'app:x'", "nothing to update"]
+    assert err.splitlines() == ["app:x was never built: run chainbuild types build 'app:x'", "nothing to update"]
 
 
 def test_update_dry_run_shows_images_to_pull(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,5 +150,5 @@ def test_new_writes_type_based_on_existing_type(lab: Shelf, capsys: pytest.Captu
     assert not (lab.user / "mine").exists()
     out, err = said(capsys, "new", "mine/y", "--from", "run/x")
     assert out.split() == [str(lab.user / "mine/y" / name) for name in ("casa_distro_docker.yaml", "Dockerfile")]
-    assert "chainbuild types create mine" in err
+    assert "chainbuild types build mine" in err
     assert "mine:y" in said(capsys, "list")[0]
