@@ -72,6 +72,7 @@ _GROUPED: Final = {
         _entry("bootstrap", "Make a base image from the packages of a distribution."),
         _entry("native", "Make the native compilers for emulated builds on a base image."),
         _entry("ci", "Print a CI workflow for this tree."),
+        _entry("docs", "Print a page of the documentation."),
     ),
 }
 _ENTRIES: Final = {

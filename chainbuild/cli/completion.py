@@ -117,6 +117,14 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
 
 
 @_quiet
+def pages(_: typer.Context, __: str) -> list[str]:
+    """Return the pages of the documentation."""
+    from chainbuild.host.package_data import documentation_pages
+
+    return list(documentation_pages())
+
+
+@_quiet
 def images(ctx: typer.Context, _: str) -> list[str]:
     """Return the results of the last run here, and the images of the project's layers."""
     from chainbuild.model import published

@@ -80,6 +80,7 @@ EXAMPLES: Final = {
     "trust key": ("chainbuild trust key", "trust.md"),
     "bootstrap": ("chainbuild bootstrap debian:bookworm-slim --platform amd64,aarch64", "registry.md"),
     "native": ("chainbuild native debian:bookworm-slim --platform aarch64", "native.md"),
+    "docs": ("chainbuild docs getting-started", "index.md"),
     "ci": (
         "chainbuild ci github amd64 acme/tools v1 debian stock debian --registry ghcr.io/acme",
         "ci.md",
@@ -91,4 +92,4 @@ EXAMPLES: Final = {
 def ending(command: str) -> str:
     """Return the end of a command's help, marked so that click does not join its lines."""
     example, page = EXAMPLES[command]
-    return f"\b\nExample:\n  {example}\nSee docs/{page}"
+    return f"\b\nExample:\n  {example}\nRead more: chainbuild docs {page.removesuffix('.md')}"

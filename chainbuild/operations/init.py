@@ -34,7 +34,7 @@ from chainbuild.text import escaped
 
 _HEAD: Final = """\
 # What chainbuild builds in this folder. Show the plan with `chainbuild plan`, build with `chainbuild`.
-# Flags override this file. All keys: docs/project-file.md.
+# Flags override this file. All keys: chainbuild docs project-file.
 """
 _PLAIN: Final = regex(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})

@@ -338,7 +338,9 @@ def test_help_ends_with_example_and_page(
 ) -> None:
     example, page = EXAMPLES[command]
     assert run([*([] if command == "chainbuild" else command.split()), "--help"]) == 0
-    assert capsys.readouterr().out.endswith(f"  Example:\n    {example}\n  See docs/{page}\n")
+    assert capsys.readouterr().out.endswith(
+        f"  Example:\n    {example}\n  Read more: chainbuild docs {page.removesuffix('.md')}\n"
+    )
     assert (pytestconfig.rootpath / "docs" / page).is_file()
 
 
