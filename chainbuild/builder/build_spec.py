@@ -80,6 +80,8 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     """The timeout of the build in seconds."""
     no_cache: bool = False
+    quoted: bool = True
+    """Whether a failure without output shows the builder's excerpt of the Dockerfile: no, if the user did not write it."""
     compression: tuple[str, int] = STEP_COMPRESSION
 
     def where(self, line: int) -> str:

@@ -36,6 +36,7 @@ _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|s
 _NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
 _NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
+_EXCERPT_LINES = 15
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -95,7 +96,7 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         + (f"exited with code {ended[1]}" if ended else f"failed: {cause}"),
         where=where,
         hint=_hint(spec, output),
-        log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
+        log_tail=failure.tail or (tuple(failure.text.splitlines()[-_EXCERPT_LINES:]) if spec.quoted else ()),
         line=failure.line,
     )
 

@@ -218,12 +218,12 @@ def test_image_types_are_built_indexed_and_published(tree):
         f"""\
 plan: chainbuild types plan --repository . --platform amd64,armv7 {words}
 image-types-amd64 after nothing
-  chainbuild types create --repository . --platform amd64 {words} {END}
+  chainbuild types build --repository . --platform amd64 {words} {END}
 image-types-armv7 after nothing
-  chainbuild types create --repository . --platform armv7 {words} {END}
+  chainbuild types build --repository . --platform armv7 {words} {END}
 image-types-index after image-types-amd64, image-types-armv7
   chainbuild types plan --repository . --platform amd64,armv7 {words} --fail-if-build
-  chainbuild types create --repository . --platform amd64,armv7 {words} --no-load --plain
+  chainbuild types build --repository . --platform amd64,armv7 {words} --no-load --plain
 image-types-publish after image-types-index
   chainbuild types publish --repository . --platform amd64,armv7 {words} --plain"""
     )
@@ -263,7 +263,7 @@ plan: chainbuild types plan --repository . --platform aarch64 --registry ghcr.io
 stock-aarch64 after nothing
   chainbuild build --platform aarch64 --option stock --registry ghcr.io/team --builder chainbuild {END}
 image-types-aarch64 after nothing
-  chainbuild types create --repository . --platform aarch64 --registry ghcr.io/team {END}
+  chainbuild types build --repository . --platform aarch64 --registry ghcr.io/team {END}
 release-plan after stock-aarch64, image-types-aarch64
   chainbuild release apply --registry ghcr.io/team"""
     )
