@@ -49,11 +49,11 @@ def run(arguments: list[str]) -> int:
         from chainbuild.cli.old_spellings import current_spelling
 
         say_build(os.environ, COMMANDS | ALIASES)
-        complete, notes = current_spelling(with_default_command(arguments))
+        current, notes = current_spelling(with_default_command(arguments))
         if notes:
             _print_notes(notes, as_json="--json" in arguments)
-        result = app(args=complete, prog_name="chainbuild", standalone_mode=False)
-        if not arguments and complete == ["--help"]:
+        result = app(args=current, prog_name="chainbuild", standalone_mode=False)
+        if not arguments and current == ["--help"]:
             _offer_init()
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _report(error, as_json="--json" in arguments)

@@ -160,7 +160,7 @@ class Arrival:
 
     def _tell_of_other_data(self, data: str) -> None:
         if data and data != str(self._place.data):
-            say(self._emit, f"the registry at {self._place.endpoint} is already running with its data in {data}")
+            warn(self._emit, f"the registry at {self._place.endpoint} is already running with its data in {data}")
 
     def _meet_other_user(self, reply: Reply, patience: _Patience) -> None:
         """Take the port over from an unused registry, or wait briefly. Errors: `BusyError`."""
@@ -208,7 +208,7 @@ class Arrival:
                 "every build can write to it. Restart it: chainbuild registry down; chainbuild registry up",
             )
         elif container is not None and container.ours:
-            say(
+            warn(
                 self._emit,
                 f"the registry at {self._place.endpoint} has no login: every user of this machine can write to it. "
                 "Restart it: chainbuild registry down; chainbuild registry up",
