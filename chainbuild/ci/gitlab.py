@@ -69,7 +69,8 @@ def _template(pipeline: Pipeline) -> _Node:
 
 def _before(pipeline: Pipeline, *, optional: bool) -> list[str]:
     """Return the commands before a job's own. `optional`: the job also works without logins."""
-    names = ["git", "python3", *(["pipx"] if any("pipx" in line for line in pipeline.installation.commands) else [])]
+    pipx = any("pipx" in line for line in pipeline.installation.commands)
+    names = ("git", "python3", "pipx") if pipx else ("git", "python3")
     logins = [_login(login, optional=optional) for login in (pipeline.logins if optional else pipeline.logins[:1])]
     files = [shell.write_secret(secret.name, secret.path) for secret in pipeline.secrets if secret.path]
     # A protected variable is missing in merge requests, and chainbuild reports a secret whose variable is missing.

@@ -99,7 +99,7 @@ def find_installation(checkout: Checkout) -> Installation:
             "the repository does not say how a job installs chainbuild",
             hint="Add one of these to git: a requirements file that pins chainbuild and all that it needs with hashes, the "
             f"wheels of both, or chainbuild's source with its {LOCKS[0]} (for example as a submodule). Or use --install-image "
-            "NAME@sha256:… or --install COMMAND. See docs/ci.md.",
+            "NAME@sha256:… or --install COMMAND. See chainbuild docs ci.",
         )
     return installation
 

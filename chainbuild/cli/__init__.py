@@ -76,10 +76,9 @@ def _offer_init() -> None:
 
     with suppress(OSError):
         scan = look(Path.cwd())
-        if scan.options or scan.layers or scan.science:
-            names = ", ".join(
-                [*scan.options, *(layer.folder for layer in scan.layers), *["science"] * bool(scan.science)]
-            )
+        if not scan.is_empty:
+            science = ["science"] if scan.tree.science else []
+            names = ", ".join([*scan.options, *(layer.folder for layer in scan.layers), *science])
             messages().note(
                 f"this folder can be built: {names}\nchainbuild init writes a chainbuild.yaml for it. Then chainbuild"
                 " without arguments builds it."

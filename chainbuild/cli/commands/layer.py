@@ -102,7 +102,9 @@ def layer(
     from chainbuild.cli.runs.project import build_layer
     from chainbuild.requests.layer import LayerOptions
 
-    options = LayerOptions(folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone)
+    options = LayerOptions(
+        folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone
+    )
     options = replace(
         options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
     )
