@@ -71,25 +71,25 @@ def on_scratch(lay_once: Lay) -> Place:
 
 @pytest.mark.parametrize("platform", [OWN, OTHER])
 def test_static_program_runs_on_scratch(on_scratch: Place, platform: str) -> None:
-    done = on_scratch.build("static", "--no-load", platform=platform)
+    done = on_scratch.build("static", platform=platform)
     (tested,) = [one for one in done.events("verdict") if one["proof"] == "test"]
     assert tested["passed"]
     assert "with a shell from outside" in tested["summary"]
     image = on_scratch.image(f"v1-static-{platform}", platform)
     assert container_output(image.reference.pinned, platform=platform) == "hello\n"
-    again = on_scratch.build("static", "--no-load", platform=platform)
+    again = on_scratch.build("static", platform=platform)
     assert again.built == []
 
 
 def test_dynamic_program_gets_c_library_of_the_chain(on_scratch: Place) -> None:
-    on_scratch.build("dynamic", "--no-load")
+    on_scratch.build("dynamic")
     assert "GNU coreutils" in on_scratch.output(f"v1-dynamic-{OWN}")
 
 
 @pytest.mark.skipif(OWN != "amd64", reason="the files of the bare image are those of amd64")
 def test_dynamic_program_runs_on_image_with_only_a_c_library(lay: Lay, bare_image: str) -> None:
     place = lay(files={"dynamic/10-Dockerfile-tool": DYNAMIC, "dynamic/production-test": TEST}, production=bare_image)
-    place.build("dynamic", "--no-load")
+    place.build("dynamic")
     assert "GNU coreutils" in place.output(f"v1-dynamic-{OWN}")
 
 
@@ -102,9 +102,9 @@ def test_scratch_base_is_built_and_reused(lay: Lay) -> None:
         production="scratch",
     )
     place.base = "scratch"
-    place.build("opt", "--no-load")
+    place.build("opt")
     assert len(place.image(f"v1-opt-{OWN}").layers) == 1
-    assert place.build("opt", "--no-load").built == []
+    assert place.build("opt").built == []
 
 
 def test_packages_for_scratch_are_rejected_before_the_build(lay: Lay) -> None:

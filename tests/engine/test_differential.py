@@ -14,7 +14,7 @@ from tests.support.plain_builds import pool
 pytestmark = pytest.mark.timeout(1500)
 
 SEED = int(os.environ.get("CHAINBUILD_FUZZ_SEED", "20260101"))
-PAIRS = int(os.environ.get("CHAINBUILD_FUZZ_PAIRS", "160"))
+PAIRS = int(os.environ.get("CHAINBUILD_FUZZ_PAIRS", "320"))
 BATCH = 80
 
 

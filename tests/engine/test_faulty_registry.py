@@ -234,7 +234,7 @@ def tiny(
     """A built chain of one step, whose registry is now reached through the proxy."""
     with laid(tmp_path_factory.mktemp("faulty"), registry=registry_host, base=base_images) as lay:
         place = quick(lay(files=TREE), nothing_image)
-        place.build("tiny", "--no-load")
+        place.build("tiny")
         yield through(place, proxy)
 
 

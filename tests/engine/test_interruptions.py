@@ -37,7 +37,7 @@ from .conftest import (
 
 pytestmark = pytest.mark.timeout(900)
 
-POINTS = 5
+POINTS = 7
 TAGS = ["v1-chain-10-one", "v1-chain-20-two", "v1-chain-30-three", "v1-chain-40-four", "v1-chain-minimized", "v1-chain"]
 
 
