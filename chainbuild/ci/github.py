@@ -137,7 +137,7 @@ def _machine(runner: Runner) -> Any:
 
 
 def _steps(pipeline: Pipeline, job: Job, step: _Node, run: str, suffix: str = "") -> list[_Node]:
-    """Return the steps of a job: its setup, the step that runs `run` with all secrets, and the upload of the logs."""
+    """Return the steps of a job: its setup, the step that runs `run` with all secrets, and the upload of logs and reports."""
     emulates = pipeline.runner(job).emulates
     # Only the default branch, whose records everybody trusts, may use the signing key.
     branch = f"refs/heads/{pipeline.checkout.branch}"
@@ -145,7 +145,7 @@ def _steps(pipeline: Pipeline, job: Job, step: _Node, run: str, suffix: str = ""
     before = {shell.BEFORE: _BEFORE} if job.release_plan else {}
     logs = {
         "name": f"logs-{job.id}{suffix}",
-        "path": f"{pipeline.logs}/*/\n!{pipeline.logs}/latest\n",
+        "path": f"{pipeline.logs}/*/\n{pipeline.logs}/*.html\n!{pipeline.logs}/latest\n",
         "include-hidden-files": True,
         "if-no-files-found": "ignore",
         "overwrite": True,

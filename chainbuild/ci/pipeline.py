@@ -24,6 +24,7 @@ MARGIN: Final = 1800
 """Seconds between a run's deadline and its job's timeout: for the setup of the machine, and for a step that runs longer."""
 INDEX_MINUTES: Final = 30
 RELEASE_MINUTES: Final = 120
+_LOGS: Final = "logs"
 _UNFIT: Final = regex(r"[^A-Z0-9]+")
 
 
@@ -67,6 +68,11 @@ def login_to(host: str) -> Login:
     """Return the login of a registry other than the chain registry."""
     name = _UNFIT.sub("_", host.upper()).strip("_")
     return Login(host=host, user=f"CHAINBUILD_{name}_USER", password=f"CHAINBUILD_{name}_PASSWORD")
+
+
+def report_page(state: str) -> str:
+    """Return the page that a build job writes about its run: among the logs, to which it links. `state` as in `Pipeline`."""
+    return f"{state}/{_LOGS}/report.html"
 
 
 class StoredValue(Struct, frozen=True, kw_only=True):
@@ -149,8 +155,8 @@ class Pipeline(Struct, frozen=True, kw_only=True):
 
     @property
     def logs(self) -> str:
-        """The folder of the logs of steps."""
-        return f"{self.state}/logs"
+        """The folder of the logs of steps, and of reports."""
+        return f"{self.state}/{_LOGS}"
 
     @property
     def shown_plan(self) -> str:

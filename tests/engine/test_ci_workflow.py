@@ -230,7 +230,9 @@ def test_jobs_of_a_workflow_make_the_images_of_a_plain_build(lay: Lay, tmp_path:
     assert len(names) >= 5
     for name in names:
         assert run_job(ci, workflow["jobs"][name], tmp_path / name) == 0, name
-        assert (tmp_path / name / "work/.chainbuild/logs").is_dir()
+        logs = tmp_path / name / "work/.chainbuild/logs"
+        assert logs.is_dir()
+        assert (logs / "report.html").is_file() == ("index" not in name)
     assert run_job(ci, workflow["jobs"]["plan"], tmp_path / "again") == 0
     assert "never built" not in (tmp_path / "again" / "summary.md").read_text()
 

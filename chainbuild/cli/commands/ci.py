@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chainbuild.cli import flags
-from chainbuild.cli.commands.image_types import Private, Public
+from chainbuild.cli.commands.image_types import AllowSecretFiles, Private, Public
 from chainbuild.requests.options import RunArguments
 from chainbuild.values import replace
 
@@ -87,6 +87,7 @@ def ci(
     for_option: flags.ForOption = None,
     for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
@@ -102,6 +103,7 @@ def ci(
     tests: flags.TestsOrNot = None,
     public: Public = None,
     private: Private = None,
+    allow_secret_files: AllowSecretFiles = False,
     deadline: flags.JobDeadline = None,
     split: Split = None,
     runner: Runners = None,
@@ -121,10 +123,11 @@ def ci(
 
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
-    options = CiOptions(vendor=vendor.value, root=root, registry=registry, no_cache=no_cache)
+    options = CiOptions(vendor=vendor.value, root=root, base_arg=base_arg, registry=registry, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(options, refresh_after=refresh_after, native=native, jobs=jobs, keep_going=keep_going)
     options = replace(options, strict=strict, push=push, tests=tests, public=public, private=private)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, deadline=deadline, split=split, runners=runner, branch=branch)
     options = replace(options, install=install, install_image=install_image)
     vendor_module, pipeline = read_pipeline(arguments, overrides, options, _recorded)

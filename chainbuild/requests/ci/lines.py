@@ -5,6 +5,7 @@ Jobs start in the top folder of the repository, so every path in them is relativ
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,9 +13,10 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild.ci.checkout import Checkout
-from chainbuild.ci.pipeline import StoredValue
+from chainbuild.ci.pipeline import StoredValue, report_page
 from chainbuild.ci.shell import BUILDER
 from chainbuild.errors import WrongUseError
+from chainbuild.host.folders import OWN_FOLDER
 from chainbuild.model import BuildArg
 from chainbuild.parsing.option_values import ProblemCollector
 from chainbuild.patterns import regex
@@ -30,11 +32,12 @@ class CommandLines(Struct, frozen=True, kw_only=True):
     """Complete command lines: the words of a command, and the flags that the user gave.
 
     `place` says where the tree and the registry are, `secrets` and `inputs` what goes into the builds, `renewal` when a step
-    is built again, and `how` the rest. `names_builder`: the command lines name the builder of the job, because the project
-    file names others.
+    is built again, and `how` the rest. `state` is the folder `.chainbuild` of the tree, relative to the top folder.
+    `names_builder`: the command lines name the builder of the job, because the project file names others.
     """
 
     place: tuple[str, ...]
+    state: str
     secrets: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     renewal: tuple[str, ...] = ()
@@ -47,8 +50,9 @@ class CommandLines(Struct, frozen=True, kw_only=True):
         return self._line(words, "default")
 
     def run(self, *words: str) -> tuple[str, ...]:
-        """Return a command line that builds."""
-        return (*self._line(words, BUILDER), *self._how, "--deadline", self.deadline, "--no-load", "--plain")
+        """Return a command line that builds, and writes a report."""
+        shown = ("--no-load", "--report", report_page(self.state), "--plain")
+        return (*self._line(words, BUILDER), *self._how, "--deadline", self.deadline, *shown)
 
     def complete(self, *words: str) -> tuple[str, ...]:
         """Return a command line that only publishes what is built already."""
@@ -94,6 +98,8 @@ def read_lines(
 
     root = place(options.root, "--root")
     inputs: tuple[str, ...] = ()
+    if options.base_arg:
+        inputs += ("--base-arg", options.base_arg)
     if options.context:
         inputs += ("--context", place(options.context, "--context"))
     for argument in options.build_args or ():
@@ -106,6 +112,7 @@ def read_lines(
         inputs += ("--build-context", f"{name}={source}")
     return CommandLines(
         place=(*(("--root", root) if root != "." else ()), "--registry", options.registry or ""),
+        state=posixpath.normpath(posixpath.join(root, OWN_FOLDER)),
         secrets=tuple(word for secret in secrets for word in ("--secret", secret)),
         inputs=inputs,
         renewal=tuple(

@@ -14,6 +14,7 @@ _FLAGS: Final[Mapping[str, str]] = {
     "base": "--base",
     "option": "--option",
     "production": "--production",
+    "base_arg": "--base-arg",
     "context": "--context",
     "build_args": "--build-arg",
     "build_contexts": "--build-context",
@@ -21,10 +22,12 @@ _FLAGS: Final[Mapping[str, str]] = {
     "strict": "--strict",
     "push": "--push",
     "tests": "--tests",
+    "allow_secret_files": "--allow-secret-files",
 }
 """The flags that not all kinds of runs have, by field. Those that an environment may always set are not among them."""
 _SCIENCE: Final = frozenset({"repo", "push"})
-_TYPES: Final = frozenset({"build_args", "secrets"})
+_ONLY_TYPES: Final = frozenset({"allow_secret_files"})
+_TYPES: Final = _ONLY_TYPES | {"build_args", "secrets"}
 
 
 class CiOptions(RunOptions, frozen=True, kw_only=True):
@@ -38,12 +41,14 @@ class CiOptions(RunOptions, frozen=True, kw_only=True):
     runners: Sequence[str] | None = None
     public: str | None = None
     private: str | None = None
+    allow_secret_files: bool = False
 
 
 def check_flags(options: CiOptions, *, project: bool, science: bool, types: bool, collector: ProblemCollector) -> None:
     """Report flags that nothing of what was found has; problems go to the collector."""
     fields = set(_SCIENCE if science else ()) | set(_TYPES if types else ())
-    fields |= _FLAGS.keys() if project else set()
+    fields |= _FLAGS.keys() - _ONLY_TYPES if project else set()
+    unset = CiOptions(vendor=options.vendor)
     for field, flag in _FLAGS.items():
-        if field not in fields and getattr(options, field) not in (None, (), []):
+        if field not in fields and getattr(options, field) not in ((), [], getattr(unset, field)):
             collector.add(f"{flag}: nothing that this workflow builds has this flag", "Remove it.")

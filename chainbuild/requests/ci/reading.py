@@ -14,7 +14,7 @@ from chainbuild.ci.jobs import JobGraph, JobList, JobSplit
 from chainbuild.ci.pipeline import Login, Pipeline, Vendor, login_to
 from chainbuild.ci.quoting import join
 from chainbuild.errors import WrongUseError
-from chainbuild.host.folders import OWN_FOLDER
+from chainbuild.layouts.image_types.secrets import ALLOW
 from chainbuild.model import Step, StepKind
 from chainbuild.parsing.option_values import ProblemCollector
 from chainbuild.references import ChainRegistry, ImageReference
@@ -101,7 +101,6 @@ class _Maker:
             notes += source.add_jobs(jobs, self.lines, lambda item: self.runners[item.name].labels, split)
         if tree.release:
             tree.release.add_job(jobs, self.lines, tree.platforms[0])
-        state = self._checkout.place(tree.root / OWN_FOLDER, "--root")
         return Pipeline(
             graph=JobGraph(jobs=tuple(jobs.jobs), notes=tuple(notes)),
             group=tree.name,
@@ -113,7 +112,7 @@ class _Maker:
             installation=self.installation,
             secrets=tree.stored,
             variables=tree.variables,
-            state=state,
+            state=self.lines.state,
             deadline_seconds=self._seconds,
             limit=self._vendor.limit,
             runners=self.runners,
@@ -214,6 +213,7 @@ def _made_by(options: CiOptions, arguments: RunArguments, maker: _Maker) -> str:
     words += [*lines.renewal, *(word for flag in lines.how for word in flag)]
     for flag, text in (("--public", options.public), ("--private", options.private), ("--branch", options.branch)):
         words += [flag, text] if text else []
+    words += [ALLOW] if options.allow_secret_files else []
     words += [word for runner in options.runners or () for word in ("--runner", runner)]
     for flag, value in (("--deadline", options.deadline), ("--split", options.split)):
         words += [flag, value.strip().lower()] if value else []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from chainbuild.ci.jobs import Job, JobKind, JobList, JobSplit, groups, make_jobs
 from chainbuild.ci.pipeline import ReleaseCheck
+from chainbuild.layouts.image_types.secrets import ALLOW
 from chainbuild.model import Graph
 from chainbuild.project.model import LayerEntry, Project
 from chainbuild.references import Platform
@@ -259,6 +260,7 @@ class ImageTypesSource(Source):
         hosts: Sequence[str],
         *,
         takes_inputs: bool,
+        allow_secret_files: bool,
     ) -> None:
         """`places` are the flags and the registries to publish to, `hosts` their hosts.
 
@@ -267,6 +269,7 @@ class ImageTypesSource(Source):
         self.platforms = platforms
         self.push_hosts = tuple(hosts)
         self._places = tuple(word for pair in places for word in pair)
+        self._secret_files = (ALLOW,) if allow_secret_files else ()
         self._repository = repository
         self._takes_inputs = takes_inputs
 
@@ -278,7 +281,7 @@ class ImageTypesSource(Source):
         return (lines.plan("types", "plan", *self._words(self.platforms)),)
 
     def _words(self, platforms: Sequence[Platform]) -> tuple[str, ...]:
-        return ("--repository", self._repository, "--platform", _names(platforms), *self._places)
+        return ("--repository", self._repository, "--platform", _names(platforms), *self._places, *self._secret_files)
 
     def add_jobs(
         self, jobs: JobList, lines: CommandLines, runner_of: RunnerOf, split: JobSplit | None

@@ -181,6 +181,7 @@ def _read_types(tree: CiTree, options: CiOptions, checkout: Checkout, collector:
         registry=tree.registry,
         public=options.public,
         private=options.private,
+        allow_secret_files=options.allow_secret_files,
         secrets=None,
         deadline=None,
         build_args=options.build_args if alone else None,
@@ -194,7 +195,14 @@ def _read_types(tree: CiTree, options: CiOptions, checkout: Checkout, collector:
     places = {flag: place for flag, place in (("--public", read.public), ("--private", read.private)) if place}
     hosts = dict.fromkeys(place.partition("/")[0] for place in places.values())
     platforms = request.wanted.platforms
-    source = ImageTypesSource(repository, platforms, tuple(places.items()), tuple(hosts), takes_inputs=alone)
+    source = ImageTypesSource(
+        repository,
+        platforms,
+        tuple(places.items()),
+        tuple(hosts),
+        takes_inputs=alone,
+        allow_secret_files=options.allow_secret_files,
+    )
     tree = replace(tree, sources=(*tree.sources, source))
     if not alone:
         return tree

@@ -90,7 +90,7 @@ def told(pipeline: Pipeline) -> str:
     return "\n".join(lines)
 
 
-END = "--deadline 5h30m --no-load --plain"
+END = "--deadline 5h30m --no-load --report .chainbuild/logs/report.html --plain"
 
 
 def test_project_of_options_has_jobs_for_each_option(tree):
@@ -120,7 +120,7 @@ def test_project_of_layers_has_jobs_for_each_layer_and_the_indexes(tree):
         ("project-index-2", ("project-index",)),
     ]
     assert join(pipeline.graph.by_id["docs-amd64"].commands[0]) == (
-        "chainbuild layer docs --platform amd64 --registry ghcr.io/team --deadline 2h30m --no-load --plain"
+        f"chainbuild layer docs --platform amd64 --registry ghcr.io/team {END.replace('5h30m', '2h30m')}"
     )
     check, complete = pipeline.graph.by_id["project-index"].commands
     assert check[-2:] == ("--dry-run", "--fail-if-build")
@@ -148,6 +148,7 @@ def test_project_runs_in_its_folder_with_paths_from_the_top(tree, monkeypatch):
     assert join(pipeline.plans[0]) == (
         "chainbuild plan --platform amd64 --root docker --registry ghcr.io/team --context . --build-context src=docker"
     )
+    assert "--report docker/.chainbuild/logs/report.html" in join(pipeline.graph.jobs[0].commands[0])
     assert "ci github --platform amd64 --root docker" in pipeline.made_by
 
 
@@ -279,6 +280,7 @@ ALL: dict[str, Any] = {
     "strict": True,
     "push": True,
     "tests": False,
+    "base_arg": "BASE_IMAGE",
     "context": Path(),
     "build_args": ["CPU=x"],
     "build_contexts": ["src=stock"],
@@ -290,7 +292,8 @@ def test_command_lines_with_all_flags_can_be_parsed(tree):
     step = STEP + "ARG CPU\n"
     write_files(tree, {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": step, "gl/10-Dockerfile-b": step})
     pipeline = read(**ALL)
-    flags = "--context . --build-arg CPU=x --build-context src=stock --secret id=token,env=TOKEN --refresh-after 7d"
+    flags = "--base-arg BASE_IMAGE --context . --build-arg CPU=x --build-context src=stock --secret id=token,env=TOKEN"
+    flags += " --refresh-after 7d"
     how = "--native off --no-cache --jobs 2 --keep-going --strict --push --no-tests"
     assert f"{flags} {how} --deadline" in join(pipeline.graph.jobs[0].commands[0])
     assert f"{flags} --native off" in join(pipeline.plans[0])
@@ -310,11 +313,30 @@ def test_command_lines_of_other_kinds_can_be_parsed(tree):
     read(**common, **places, repo="ghcr.io/lab/images", push=True)
 
 
+def test_secret_files_flag_is_only_for_image_types(tree):
+    folder = "share/docker/lab-run/debian-12"
+    manifest = "image_sources: [{name: lab-run, tags: [debian-12]}]\n"
+    write_files(tree, {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": STEP, "gl/10-Dockerfile-b": STEP})
+    with pytest.raises(WrongUseError, match="--allow-secret-files: nothing that this workflow builds has this flag"):
+        read(allow_secret_files=True)
+    write_files(tree, {f"{folder}/casa_distro_docker.yaml": manifest})
+    write_files(tree, {f"{folder}/Dockerfile": "FROM debian:bookworm-slim\n"})
+    pipeline = read(allow_secret_files=True, private="docker.io/lab")
+    lines = [*pipeline.plans, *(words for job in pipeline.graph.jobs for words in job.commands)]
+    assert {words[1:3] for words in lines if "--allow-secret-files" in words} == {
+        ("types", "plan"),
+        ("types", "build"),
+        ("types", "publish"),
+    }
+    assert "--allow-secret-files" in pipeline.made_by
+
+
 @pytest.mark.parametrize(
     ("given", "flag"),
     [
         ({"context": Path()}, "--context"),
         ({"tests": False}, "--tests"),
+        ({"base_arg": "BASE"}, "--base-arg"),
         ({"repo": "acme/images"}, "--repo"),
     ],
 )

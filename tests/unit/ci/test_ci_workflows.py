@@ -177,16 +177,21 @@ def test_pull_requests_get_a_plan_and_no_build(vendor, tree):
         assert ".chainbuild/plan.txt" in str(plan["artifacts"] if vendor == "gitlab" else plan["steps"][-1])
 
 
-def test_logs_are_kept_after_failures(tree):
+def test_logs_and_report_are_kept_after_failures(tree):
     for vendor in VENDORS:
         workflow = valid(vendor, document(*read(vendor=vendor)))
         if vendor == "gitlab":
             assert workflow[".chainbuild"]["artifacts"] == {"when": "always", "paths": [".chainbuild/logs/"]}
             continue
+        upload, paths = {
+            "github": ("upload-artifact", r".chainbuild/logs/*/\n.chainbuild/logs/*.html\n!"),
+            "circleci": ("store_artifacts", "'path': '.chainbuild/logs'"),
+        }[vendor]
         for name, job in workflow["jobs"].items():
             if name != "plan":
-                step = next(step for step in job["steps"] if ".chainbuild/logs" in str(step))
-                assert "always" in str(step)
+                step = next(str(step) for step in job["steps"] if upload in str(step))
+                assert "always" in step
+                assert paths in step
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
