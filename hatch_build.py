@@ -1,4 +1,4 @@
-"""What the wheel has besides the modules: the pages of the documentation, and the addresses of the project.
+"""What the wheel has besides the modules: the pages of the documentation, the addresses of the project, and its README.
 
 The addresses are those of the repository whose workflow builds the wheel. A source distribution keeps them.
 """
@@ -14,6 +14,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 GENERATED = "reference.md"
+LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>(?![a-z]+:|[#/])[^)\s]+)\)")
+"""A link or an image of Markdown whose target is a file of the repository."""
 
 
 class PagesHook(BuildHookInterface):
@@ -31,16 +33,29 @@ class PagesHook(BuildHookInterface):
                 build_data["force_include"][str(page)] = f"chainbuild/shipped/docs/{page.relative_to(docs)}"
 
 
-class AddressesHook(MetadataHookInterface):
-    """Add the addresses of the project to the metadata."""
+def with_addresses(page: str, source: str, version: str) -> str:
+    """Return a Markdown page whose links to files of the repository are addresses: package indexes have only the page."""
+
+    def absolute(link: re.Match[str]) -> str:
+        kind = "raw" if link["image"] else "blob"
+        return f"{link['image']}[{link['text']}]({source}/{kind}/v{version}/{link['path']})"
+
+    return LINK.sub(absolute, page)
+
+
+class MetadataHook(MetadataHookInterface):
+    """Add the addresses of the project and its README to the metadata."""
 
     PLUGIN_NAME = "custom"
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Add the addresses, if they are known."""
+        """Add the README, and the addresses if they are known."""
         urls = self._kept() or self._of_workflow(metadata["version"])
+        readme = Path(self.root, "README.md").read_text(encoding="utf-8")
         if urls:
             metadata["urls"] = urls
+            readme = with_addresses(readme, urls["Source"], metadata["version"])
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme}
 
     def _kept(self) -> dict[str, str]:
         """Return the addresses in a source distribution."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from chainbuild import __version__
 
 from .conftest import OWN, Lay, Place
 
@@ -62,9 +65,13 @@ def test_wheel_contains_only_the_program_and_its_stages(wheel: Path) -> None:
 def test_wheel_has_the_addresses_of_the_repository_that_built_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = archive.read(name).decode()
+        metadata, _, readme = archive.read(name).decode().partition("\n\n")
     assert "Project-URL: Source, https://forge.example/acme/chainbuild\n" in metadata
     assert "Project-URL: Documentation, https://forge.example/acme/chainbuild/blob/v" in metadata
+    links = re.findall(r"\]\((\S+)\)", readme)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert f"https://forge.example/acme/chainbuild/blob/v{__version__}/docs/chain.md" in links
+    assert f"https://forge.example/acme/chainbuild/raw/v{__version__}/docs/_static/run.svg" in links
 
 
 def test_installed_wheel_builds_tree_without_utilities(
