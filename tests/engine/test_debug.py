@@ -8,7 +8,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,18 +47,28 @@ ls /sys/class/net
 """
 
 
-def left() -> list[str]:
-    """Return what debug sessions have left in the engine."""
+Left = Callable[[], set[str]]
+
+
+def _of_sessions() -> set[str]:
+    """Return what debug sessions have made in the engine."""
     listed = (
         docker("ps", "--all", "--quiet", "--filter", "name=chainbuild-debug"),
         docker("volume", "ls", "--quiet", "--filter", "name=chainbuild-debug"),
         docker("image", "ls", "--quiet", "chainbuild-debug"),
     )
-    return [line for done in listed for line in done.stdout.split()]
+    return {line for done in listed for line in done.stdout.split()}
 
 
 @pytest.fixture(scope="module")
-def failed(lay_once: Lay) -> Iterator[Place]:
+def left(engine: str) -> Left:
+    """Return a function that returns what the sessions of these tests have left in the engine."""
+    before = _of_sessions()
+    return lambda: _of_sessions() - before
+
+
+@pytest.fixture(scope="module")
+def failed(lay_once: Lay, left: Left) -> Iterator[Place]:
     """A tree whose step `20-bad` failed, on both platforms."""
     place = lay_once(files={"one/10-Dockerfile-good": GOOD, "one/data/a.txt": "data\n", "token": "hidden\n"})
     text = BAD.replace("REPO", place.repo)
@@ -70,12 +80,12 @@ def failed(lay_once: Lay) -> Iterator[Place]:
     assert done.code == 1, done.told()
     assert f"debug: chainbuild debug {OWN}/one/20-bad" in done.err
     yield place
-    assert left() == []
+    assert left() == set()
     assert list(place.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("platform", [OWN, OTHER])
-def test_command_gets_what_instruction_gets(failed: Place, platform: str) -> None:
+def test_command_gets_what_instruction_gets(failed: Place, left: Left, platform: str) -> None:
     done = failed.run("debug", f"{platform}/one/20-bad", "--", "bash", "-c", SEEN + "uname -m")
     assert done.code == 0, done.told()
     machine = {"amd64": "x86_64", "aarch64": "aarch64"}[platform]
@@ -89,7 +99,7 @@ def test_command_gets_what_instruction_gets(failed: Place, platform: str) -> Non
     ]
     assert "one/20-Dockerfile-bad:9" in done.err
     assert "cache mounts are copies" in done.err
-    assert left() == []
+    assert left() == set()
 
 
 def test_state_is_that_of_failed_build(failed: Place) -> None:
@@ -136,12 +146,12 @@ def test_step_that_did_not_fail_is_debugged_at_line(failed: Place) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_killed_session_leaves_nothing_behind(failed: Place, number: signal.Signals) -> None:
+def test_killed_session_leaves_nothing_behind(failed: Place, left: Left, number: signal.Signals) -> None:
     process = failed.start("debug", f"{OWN}/one/20-bad", "--", "sleep", "600")
     eventually(lambda: bool(docker("ps", "--quiet", "--filter", "name=chainbuild-debug").stdout), "the container")
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
-    eventually(lambda: left() == [], "nothing is left")
+    eventually(lambda: left() == set(), "nothing is left")
 
 
 class Terminal:
@@ -176,7 +186,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
 
 
-def test_what_was_typed_becomes_patch(failed: Place, tmp_path: Path) -> None:
+def test_what_was_typed_becomes_patch(failed: Place, left: Left, tmp_path: Path) -> None:
     terminal = Terminal(failed, "debug", f"{OWN}/one/20-bad", "--diff", str(tmp_path / "patch"))
     terminal.expect("End the shell with: exit.")
     terminal.expect("$ ")
@@ -195,7 +205,7 @@ def test_what_was_typed_becomes_patch(failed: Place, tmp_path: Path) -> None:
         "touch /tmp/made \\",
         "+ && echo more > /tmp/other",
     ]
-    assert left() == []
+    assert left() == set()
 
 
 def test_split_on_terminal_starts_shell_where_piece_failed(failed: Place) -> None:
