@@ -13,6 +13,7 @@ from chainbuild.errors import ExitCode, WrongUseError
 from chainbuild.execution.session import Session, open_session
 
 if TYPE_CHECKING:
+    from chainbuild.builder.build_spec import BuildSpec
     from chainbuild.cli.show import Show
     from chainbuild.model import Secret
     from chainbuild.operations.debug.run import SessionRequest, SessionResult
@@ -82,13 +83,21 @@ def start(
 
     printer = messages()
     if secrets:
-        named = {secret.id: secret for secret in (*subject.spec.secrets, *secrets)}
-        subject = replace(subject, spec=replace(subject.spec, secrets=tuple(named.values())))
+        *below, spec = (_with_secrets(spec, secrets) for spec in (*subject.below, subject.spec))
+        subject = replace(subject, spec=spec, below=tuple(below))
     printer.info(f"building the state before {subject.where} …")
     result = run_session(subject, session, request, printer.info)
     if diff is not None:
         _write_patch(result, subject, session.settings.root, diff, printer)
     return result.code if request.command or not request.terminal else int(ExitCode.DONE)
+
+
+def _with_secrets(spec: BuildSpec, secrets: tuple[Secret, ...]) -> BuildSpec:
+    """Return a build with these secrets instead of those with the same ids."""
+    from chainbuild.values import replace
+
+    named = {secret.id: secret for secret in (*spec.secrets, *secrets)}
+    return replace(spec, secrets=tuple(named.values()))
 
 
 def _write_patch(result: SessionResult, subject: Subject, root: Path, target: Path, printer: Printer) -> None:

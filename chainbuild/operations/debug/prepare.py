@@ -109,6 +109,7 @@ def prepare(preparation: Preparation, environ: Mapping[str, str], ask: Ask | Non
 
     Errors: those of a build; `WrongUseError` for a secret without a source; `NotReadyError` for those of the engine.
     """
+    preparation = replace(preparation, subject=_buildable(preparation.subject, environ))
     subject = preparation.subject
     spec, instruction = subject.spec, subject.place.instruction
     files = preparation.folders.scratch / "files"
@@ -140,6 +141,12 @@ def prepare(preparation: Preparation, environ: Mapping[str, str], ask: Ask | Non
         secret_flags=flags,
         secret_variables=pairs,
     )
+
+
+def _buildable(subject: Subject, environ: Mapping[str, str]) -> Subject:
+    """Return the subject with builds below it that have only secrets whose sources still exist."""
+    below = tuple(replace(spec, secrets=with_sources(spec.secrets, environ)) for spec in subject.below)
+    return replace(subject, below=below)
 
 
 def _variables(preparation: Preparation, state: ImageState) -> Mapping[str, str]:
