@@ -68,7 +68,8 @@ class BuildxDriver:
         if spec.export is not None:
             output = {"type": "local", "dest": str(spec.export)}
         elif spec.load:
-            output = {"type": "docker", "name": spec.load}
+            # Layers of steps are compressed with zstd, which the engine's containerd does not know as a docker media type.
+            output = {"type": "docker", "name": spec.load, "oci-mediatypes": "true"}
         elif not spec.image:
             output = {"type": "cacheonly"}
         else:

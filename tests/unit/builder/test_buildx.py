@@ -119,7 +119,7 @@ def test_loaded_image_is_built_as_pushed_one() -> None:
     driver = BuildxDriver(builders={"": "far"})
     driver._known["far"] = REWRITES
     loaded = driver.arguments(replace(ORDER, image="", load="chainbuild-debug:1"))
-    assert loaded["output"] == {"type": "docker", "name": "chainbuild-debug:1"}
+    assert loaded["output"] == {"type": "docker", "name": "chainbuild-debug:1", "oci-mediatypes": "true"}
     # The builder has its instructions in the cache under these arguments.
     assert loaded["build_args"] == driver.arguments(ORDER)["build_args"]
 

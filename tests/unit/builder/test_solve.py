@@ -82,7 +82,7 @@ def test_loaded_build_is_linked_to_builds_below_it(tmp_path: Path) -> None:
     assert targets["step-1"]["contexts"] == {"below": "target:step-0"}
     assert [targets[name]["output"] for name in ("step-0", "step-1")] == [
         ["type=cacheonly"],
-        ["type=docker,name=chainbuild-debug:1"],
+        ["type=docker,name=chainbuild-debug:1,oci-mediatypes=true"],
     ]
 
 
