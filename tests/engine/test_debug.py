@@ -102,12 +102,14 @@ def test_command_gets_what_instruction_gets(failed: Place, left: Left, platform:
     assert left() == set()
 
 
+@pytest.mark.long
 def test_state_is_that_of_failed_build(failed: Place) -> None:
     """What an instruction made at random is the same in every session: nothing is built again."""
     first, second = (failed.run("debug", f"{OWN}/one/20-bad", "--", "od", "/before") for _ in range(2))
     assert first.out == second.out != "", first.told()
 
 
+@pytest.mark.long
 def test_split_names_piece_that_fails(failed: Place) -> None:
     done = failed.run("debug", f"{OWN}/one/20-bad", "--split")
     assert done.code == 1, done.told()
@@ -121,6 +123,7 @@ def test_split_names_piece_that_fails(failed: Place) -> None:
     ]
 
 
+@pytest.mark.long
 def test_secret_is_needed_again_if_its_source_is_gone(failed: Place) -> None:
     token = failed.root / "token"
     token.rename(failed.root / "moved")
@@ -135,6 +138,7 @@ def test_secret_is_needed_again_if_its_source_is_gone(failed: Place) -> None:
         (failed.root / "moved").rename(token)
 
 
+@pytest.mark.long
 def test_step_that_did_not_fail_is_debugged_at_line(failed: Place) -> None:
     done = failed.run("debug", f"{OWN}/one/10-good", "--at", "3", "--", "ls", "/good")
     assert done.code == 2, done.told()
@@ -145,7 +149,10 @@ def test_step_that_did_not_fail_is_debugged_at_line(failed: Place) -> None:
     assert (done.code, done.out) == (0, "/place\n"), done.told()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(other, marks=pytest.mark.long) for other in (signal.SIGHUP, signal.SIGTERM))],
+)
 def test_killed_session_leaves_nothing_behind(failed: Place, left: Left, number: signal.Signals) -> None:
     process = failed.start("debug", f"{OWN}/one/20-bad", "--", "sleep", "600")
     eventually(lambda: bool(docker("ps", "--quiet", "--filter", "name=chainbuild-debug").stdout), "the container")
@@ -186,6 +193,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
 
 
+@pytest.mark.long
 def test_what_was_typed_becomes_patch(failed: Place, left: Left, tmp_path: Path) -> None:
     terminal = Terminal(failed, "debug", f"{OWN}/one/20-bad", "--diff", str(tmp_path / "patch"))
     terminal.expect("End the shell with: exit.")
@@ -208,6 +216,7 @@ def test_what_was_typed_becomes_patch(failed: Place, left: Left, tmp_path: Path)
     assert left() == set()
 
 
+@pytest.mark.long
 def test_split_on_terminal_starts_shell_where_piece_failed(failed: Place) -> None:
     terminal = Terminal(failed, "debug", f"{OWN}/one/20-bad", "--split")
     terminal.expect("[4/5] test -f missing.txt | cat")
