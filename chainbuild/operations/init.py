@@ -13,13 +13,13 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.execution.session import environment
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.local_registry import DEFAULT_PORT
+from chainbuild.operations.base_layers import safe_name
 from chainbuild.operations.project_proposal import (
     DEFAULT_BASE,
     Guess,
     Proposal,
     ProposedLayer,
     propose,
-    safe_name,
 )
 from chainbuild.operations.tree_scan import IMAGE_TYPE, SCIENCE, TreeScan, scan_tree
 from chainbuild.patterns import regex
@@ -197,7 +197,9 @@ def _layers(guess: ProjectScan, said: Values) -> str:
         if layer.packages:
             names = said[layer.folder, "packages"].split(",")
             lines.append(f"    packages: [{', '.join(_quoted(name.strip()) for name in names)}]")
-        if layer.base_layer and layer.base_layer == before:
+        if layer.base_layer and layer.base_is_guessed:
+            lines.append(f"    base: {_quoted(said[layer.folder, 'base'])}{note}")
+        elif layer.base_layer and layer.base_layer == before:
             lines.append(f"    # builds on the layer before it instead of {layer.instead_of}")
         elif layer.base_layer:
             lines.append(f"    base: {_quoted(layer.base_layer)}  # the layer, instead of {layer.instead_of}")

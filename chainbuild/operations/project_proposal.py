@@ -12,22 +12,21 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.images import args_in_froms, find_base_image
+from chainbuild.dockerfile.images import BaseImage, args_in_froms, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key
 from chainbuild.layouts.layer_folder import LayerFolder, fitting_name, layer_name
 from chainbuild.layouts.numbered_names import numbered_names
 from chainbuild.layouts.package_headers import Packages, build_order
 from chainbuild.layouts.tree_search import files_below
+from chainbuild.operations.base_layers import find_base_layer, find_numbered_before, names_image, safe_name
 from chainbuild.operations.init_check import CheckedPart, PartChecker
 from chainbuild.operations.option_order import OptionOrder, order_of
-from chainbuild.operations.tree_scan import KeyedFolder, ScannedLayer, TreeScan, common_folder
-from chainbuild.patterns import regex
+from chainbuild.operations.tree_scan import KeyedFolder, ScannedLayer, TreeScan, common_folder, versioned
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
 DEFAULT_BASE: Final = "debian:bookworm-slim"
-_UNFIT: Final = regex(r"[^a-z0-9]+")
 _TEXTS: Final = (".md", ".sh", ".rst", ".yml", ".yaml")
 _MOST_TEXTS: Final = 300
 """How many files are searched for the image keys that a tree uses."""
@@ -62,6 +61,8 @@ class ProposedLayer(Struct, frozen=True, kw_only=True):
     base_layer: str = ""
     instead_of: str = ""
     note: str = ""
+    base_is_guessed: bool = False
+    """Whether nothing in the tree decides the base. Then `note` gives the reason."""
     base_arg: str = ""
     context: str = ""
     image_key: str = ""
@@ -97,11 +98,6 @@ class Proposal(Struct, frozen=True, kw_only=True):
     guesses: tuple[Guess, ...] = ()
 
 
-def safe_name(text: str) -> str:
-    """Return the text as a valid part of a repository name."""
-    return _UNFIT.sub("-", text.lower()).strip("-") or "project"
-
-
 def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     """Propose a project. `team` is the first part of image names; `typed` are options in an order that the user gave."""
     checker = PartChecker(scan.root)
@@ -113,11 +109,13 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     options, base_arg = _checked_options(scan.root, order.options, base, checker)
     guesses: list[Guess] = []
     layers = [
-        *_plain_layers(scan, team, guesses),
+        *_plain_layers(scan, team),
         *_keyed_layers(scan, team, guesses),
         *_package_layers(scan, team, guesses),
     ]
     layers = [_checked(scan.root, layer, checker) for layer in _with_own_names(layers, order.options)]
+    layers = _on_kept_bases(layers)
+    guesses = [*(_guess_of_base(layer) for layer in layers if layer.base_is_guessed), *guesses]
     kept = {layer.folder for layer in layers if not layer.problems}
     return Proposal(
         options=order,
@@ -125,7 +123,7 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
         option_base_arg=base_arg,
         option_context=_relative(scan.root, options.context),
         option_problems=options.problems,
-        layers=_on_kept_bases(layers),
+        layers=tuple(layers),
         guesses=tuple(guess for guess in guesses if guess.folder in kept),
     )
 
@@ -160,7 +158,7 @@ def _first_base(root: Path, options: Sequence[str]) -> str:
     except OSError:
         return ""
     base = find_base_image(facts, args={}, platform=native, build_platform=native)
-    return base.reference if base and _is_image(base.reference) else ""
+    return base.reference if base and names_image(base.reference) and _is_image(base.reference) else ""
 
 
 def _common_base_arg(root: Path, options: Sequence[str]) -> str:
@@ -187,68 +185,62 @@ def _is_image(text: str) -> bool:
 # Layers of plain Dockerfiles ------------------------------------------------------------------------------------------
 
 
-def _plain_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[ProposedLayer]:
+def _plain_layers(scan: TreeScan, team: str) -> list[ProposedLayer]:
     """Return the layers with plain Dockerfiles, each after the layer that it is based on."""
     by_folder = {layer.folder: layer for layer in scan.layers}
     images = {layer.folder: _image_of(layer, by_folder, team) for layer in scan.layers}
-    below = {layer.folder: _base_of(layer, images) for layer in scan.layers}
+    below = {layer.folder: find_base_layer(layer, scan.layers, images) for layer in scan.layers}
+    guessed = {
+        layer.folder: find_numbered_before(layer, scan.layers) for layer in scan.layers if _is_open(layer.base_image)
+    }
+    below |= guessed
     order = _stacked(scan.layers, below)
     layers: list[ProposedLayer] = []
     for folder in order:
-        scanned, image = by_folder[folder], str(images[folder])
+        scanned = by_folder[folder]
         base_folder = below[folder] if below[folder] in order[: order.index(folder)] else ""
-        layer = ProposedLayer(folder=folder, name=scanned.name, image=image)
+        layer = ProposedLayer(folder=folder, name=scanned.name, image=str(images[folder]))
         found = scanned.base_image
         if found and found.arg and found.declared:
             layer = replace(layer, base_arg=found.arg)
+        reference = found.reference if found and folder not in guessed else ""
         if base_folder:
-            reference = found.reference if found else ""
             layer = replace(layer, base_layer=by_folder[base_folder].name, instead_of=reference)
         elif found and found.is_nothing:
             layer = replace(layer, base="scratch", note="as in its Dockerfile: no base image")
-        elif found and found.reference:
-            layer = replace(layer, base=found.reference)
         else:
-            written = found.written if found else ""
-            note = f"its FROM {written} has no default value"
-            layer = replace(layer, base=DEFAULT_BASE, note=note)
-            guesses.append(
-                Guess(key="base", folder=folder, text=f"Base image of {folder}", value=DEFAULT_BASE, why=note)
-            )
+            layer = replace(layer, base=reference or DEFAULT_BASE)
+        if folder in guessed:
+            layer = replace(layer, note=_why_open(found, base_folder), base_is_guessed=True)
         layers.append(layer)
     return layers
 
 
+def _is_open(base: BaseImage | None) -> bool:
+    """Return whether a Dockerfile names no base image."""
+    return base is None or not names_image(base.reference)
+
+
+def _why_open(base: BaseImage | None, numbered_before: str) -> str:
+    written = base.written if base else ""
+    value = f"is {base.reference!r}" if base and base.reference else "has no default value"
+    return f"its FROM {written} {value}" + (f"; {numbered_before} is numbered before it" if numbered_before else "")
+
+
 def _image_of(layer: ScannedLayer, by_folder: Mapping[str, ScannedLayer], team: str) -> ImageReference:
-    """Return the image of a layer. A variant is a tag of the image of the layer around it."""
+    """Return the image of a layer.
+
+    A variant is a tag of the image of the layer around it. A folder called by a version is a tag of the folder around it.
+    """
     outer, tags = layer, list[str]()
     while outer.variant_of:
         tags.insert(0, outer.folder.rpartition("/")[2])
         outer = by_folder[outer.variant_of]
+    around = versioned(outer.folder)
+    if around:
+        tags.insert(0, outer.folder.rpartition("/")[2])
     tag = fitting_name("-".join(tags)) or "latest"
-    return ImageReference.parse(f"{team}/{safe_name(outer.name)}:{tag}")
-
-
-def _base_of(layer: ScannedLayer, images: Mapping[str, ImageReference]) -> str:
-    """Return the folder of the layer whose image has the name of this layer's base; empty if there is none or several.
-
-    A base with a digest is certain content, and therefore no layer.
-    """
-    reference = layer.base_reference
-    if reference is None or reference.digest or layer.base_image is None or layer.base_image.is_nothing:
-        return ""
-    last = safe_name(_last_part(reference))
-    same = [folder for folder, image in images.items() if _last_part(image) == last and folder != layer.folder]
-    exact = [folder for folder in same if images[folder].tag == reference.tag]
-    # A version of an image of Docker Hub (python:3.12) is not the layer in the folder `python`.
-    foreign = reference.repository.startswith("library/") and reference.tag not in {None, "latest"}
-    others = [] if foreign else [folder for folder in same if images[folder].tag == "latest"]
-    matching = exact or others
-    return matching[0] if len(matching) == 1 else ""
-
-
-def _last_part(image: ImageReference) -> str:
-    return image.repository.rpartition("/")[2]
+    return ImageReference.parse(f"{team}/{safe_name(around or outer.name)}:{tag}")
 
 
 def _stacked(layers: Sequence[ScannedLayer], below: Mapping[str, str]) -> list[str]:
@@ -381,12 +373,17 @@ def _checked(root: Path, layer: ProposedLayer, checker: PartChecker) -> Proposed
     return replace(layer, context=_relative(root, result.context), problems=result.problems)
 
 
-def _on_kept_bases(layers: Sequence[ProposedLayer]) -> tuple[ProposedLayer, ...]:
+def _on_kept_bases(layers: Sequence[ProposedLayer]) -> list[ProposedLayer]:
     """Return the layers; those whose base layer has problems are built on the image that their Dockerfile names."""
     kept = {layer.name for layer in layers if not layer.problems}
-    return tuple(
+    return [
         layer
         if not layer.base_layer or layer.base_layer in kept
-        else replace(layer, base=layer.instead_of, base_layer="", instead_of="")
+        else replace(layer, base=layer.instead_of or DEFAULT_BASE, base_layer="", instead_of="")
         for layer in layers
-    )
+    ]
+
+
+def _guess_of_base(layer: ProposedLayer) -> Guess:
+    value = layer.base_layer or layer.base
+    return Guess(key="base", folder=layer.folder, text=f"Base image of {layer.folder}", value=value, why=layer.note)

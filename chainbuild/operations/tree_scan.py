@@ -17,11 +17,13 @@ from chainbuild.layouts.numbered_folder import BASE, STAGES
 from chainbuild.layouts.numbered_names import PLAIN, NumberedName, numbered_names
 from chainbuild.layouts.package_headers import Package, find_packages
 from chainbuild.layouts.tree_search import folders_below
+from chainbuild.patterns import regex
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
 SCIENCE: Final = "sciserver-image.json"
 IMAGE_TYPE: Final = "casa_distro_docker.yaml"
+_VERSION: Final = regex(r"v?[0-9]+(?:[._-][0-9]+)*")
 
 
 class ScannedLayer(Struct, frozen=True, kw_only=True):
@@ -111,13 +113,15 @@ def _shown(root: Path, folder: Path) -> str:
 def _option_steps(folder: Path) -> tuple[NumberedName, ...]:
     """Return the numbered Dockerfiles of an option; empty if the folder has none, or only those of stages.
 
-    Folders with numbers, and names of a number alone (`Dockerfile.18`), are steps only if all but the first take a base
-    image as an ARG.
+    Folders with numbers, and names of a number alone (`Dockerfile.18`), are steps only if there are several, and all but
+    the first take a base image as an ARG.
     """
     names = [name for name in _names_in(folder) if name.descriptor not in STAGES]
     doubtful = all(name.in_folder or not name.descriptor for name in names)
-    takes = [_takes_base(folder / name.file) for name in names] if doubtful else [True]
-    return tuple(names) if all(takes[1:]) and any(takes) else ()
+    if doubtful:
+        takes = [_takes_base(folder / name.file) for name in names]
+        return tuple(names) if len(takes) > 1 and all(takes[1:]) else ()
+    return tuple(names)
 
 
 def _stage_names(folder: Path) -> list[NumberedName]:
@@ -155,19 +159,31 @@ def _parsed(path: Path) -> Dockerfile | None:
 
 
 def _layers(root: Path, folders: Sequence[Path]) -> tuple[ScannedLayer, ...]:
-    own = [layer_name(folder) for folder in folders]
+    own = [_own_name(root, folder) for folder in folders]
     layers: dict[Path, ScannedLayer] = {}
     for folder in folders:
         layer = ScannedLayer(
-            folder=_shown(root, folder), name=layer_name(folder), base_image=_base_image(folder / PLAIN)
+            folder=_shown(root, folder), name=_own_name(root, folder), base_image=_base_image(folder / PLAIN)
         )
         outer = layers.get(folder.parent) if folder.parent != root else None
         if outer and outer.base_reference and outer.base_reference == layer.base_reference:
-            layer = replace(layer, name=f"{outer.name}-{layer.name}", variant_of=outer.folder)
+            layer = replace(layer, name=f"{outer.name}-{layer_name(folder)}", variant_of=outer.folder)
         elif own.count(layer.name) > 1:
             layer = replace(layer, name=fitting_name(layer.folder) or layer.name)
         layers[folder] = layer
     return tuple(sorted(layers.values(), key=lambda layer: (layer.folder == ".", layer.folder)))
+
+
+def _own_name(root: Path, folder: Path) -> str:
+    name = layer_name(folder)
+    around = versioned(_shown(root, folder))
+    return f"{fitting_name(around)}-{name}" if around else name
+
+
+def versioned(folder: str) -> str:
+    """Return the name of the folder around a folder that is called by a version, as `runtime/21`; else an empty string."""
+    around, _, last = folder.rpartition("/")
+    return around.rpartition("/")[2] if _VERSION.fullmatch(last) else ""
 
 
 def _base_image(path: Path) -> BaseImage | None:

@@ -115,6 +115,85 @@ def test_layers_with_one_folder_name_get_own_names(here: Path) -> None:
     assert bases(graph)["c"] == "x/web", "several layers could be it"
 
 
+def test_base_is_the_layer_in_the_folder_of_its_name_and_tag(here: Path) -> None:
+    files = {
+        "rstudio/2021.09.0_351/Dockerfile": "FROM debian:12\n",
+        "rstudio/2022.07.2/Dockerfile": "FROM debian:12\n",
+        "bioconductor/3.14/Dockerfile": "FROM repo.example.org/rstudio:2021.09.0_351\n",
+        "bioconductor/3.15/Dockerfile": "FROM repo.example.org/rstudio:2022.07.2\n",
+        "course/Dockerfile": "FROM repo.example.org/bioconductor:3.15\n",
+        "jammy/server/Dockerfile": "FROM debian:12\n",
+        "focal/server/Dockerfile": "FROM debian:12\n",
+        "app/Dockerfile": "FROM server:jammy\n",
+        "python/3.12/Dockerfile": "FROM python:3.12-slim\n",
+        "tool/Dockerfile": "FROM python:3.12\n",
+    }
+    graph = graph_of(here, proposed(here, files))
+    found = bases(graph)
+    assert found["bioconductor-3.14"] == "amd64/rstudio-2021.09.0_351/rstudio-2021.09.0_351"
+    assert found["bioconductor-3.15"] == "amd64/rstudio-2022.07.2/rstudio-2022.07.2"
+    assert found["course"] == "amd64/bioconductor-3.15/bioconductor-3.15"
+    assert found["app"] == "amd64/jammy-server/jammy-server"
+    assert found["tool"] == "python:3.12", "the layer adds to that image of Docker Hub"
+    images = {chain.option: chain.publication for chain in graph.chains}
+    assert (str(images["bioconductor-3.15"].repo), images["bioconductor-3.15"].index_tag) == (
+        "proj/bioconductor",
+        "3.15",
+    )
+
+
+def test_base_of_several_layers_of_a_name_is_the_nearest(here: Path) -> None:
+    files = {
+        "v1/base/Dockerfile": "FROM debian:12\n",
+        "v2/base/Dockerfile": "FROM debian:12\n",
+        "v2/app/Dockerfile": "FROM base\n",
+        "other/app/Dockerfile": "FROM base\n",
+    }
+    found = bases(graph_of(here, proposed(here, files)))
+    assert found["v2-app"] == "amd64/v2-base/v2-base"
+    assert found["other-app"] == "base"
+
+
+def test_base_is_the_layer_whose_path_is_the_image_name(here: Path) -> None:
+    files = {
+        "00-base/alpine/Dockerfile": "FROM alpine:3.20\n",
+        "00-base/ubuntu/Dockerfile": "FROM ubuntu:22.04\n",
+        "10-python/alpine/Dockerfile": "ARG TAG=latest\nFROM acme/grader.base-alpine:${TAG}\n",
+        "10-python/ubuntu/Dockerfile": "ARG TAG=latest\nFROM acme/grader.base-ubuntu:${TAG}\n",
+        "20-tools/Dockerfile": "FROM acme/tools-base-ubuntu:2.1\n",
+        "30-web/Dockerfile": "FROM acme/tools\n",
+    }
+    found = bases(graph_of(here, proposed(here, files)))
+    assert found["10-python-alpine"] == "amd64/00-base-alpine/00-base-alpine"
+    assert found["10-python-ubuntu"] == "amd64/00-base-ubuntu/00-base-ubuntu"
+    assert found["20-tools"] == "acme/tools-base-ubuntu:2.1", "a release"
+    assert found["30-web"] == "amd64/20-tools/20-tools"
+
+
+def test_base_that_only_a_script_sets_is_guessed_by_numbers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = 'ARG PARENT="undefined"\nFROM ${PARENT}\n'
+    files = {
+        "java/01-base/Dockerfile": script,
+        "java/02-runtime/21/Dockerfile": script,
+        "java/02-runtime/25/Dockerfile": script,
+        "java/03-dev/25/Dockerfile": "ARG PARENT\nFROM ${PARENT}\n",
+    }
+    found = bases(graph_of(here, proposed(here, files)))
+    assert found == {
+        "01-base": "debian:bookworm-slim",
+        "02-runtime-21": "amd64/01-base/01-base",
+        "02-runtime-25": "amd64/01-base/01-base",
+        "03-dev-25": "amd64/02-runtime-25/02-runtime-25",
+    }
+    assert run(["init", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "guessed java/01-base: base: debian:bookworm-slim (its FROM ${PARENT} is 'undefined')" in told
+    assert (
+        "guessed java/03-dev/25: base: 02-runtime-25 (its FROM ${PARENT} has no default value; "
+        "java/02-runtime/25 is numbered before it)"
+    ) in told
+
+
 def test_layer_gets_the_context_that_has_its_files(here: Path) -> None:
     files = {"deep/er/app/Dockerfile": "FROM debian:12\nCOPY src/main.c /\n", "deep/src/main.c": ""}
     text = proposed(here, files)
