@@ -87,6 +87,8 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
             lines.append(f"science: {self.tree.science} folders with {SCIENCE}")
         if self.tree.image_types:
             lines.append(f"image types: {self.tree.image_types} folders with {IMAGE_TYPE} (see chainbuild types list)")
+        if self.tree.without_manifest:
+            lines.append(f"but not used: {', '.join(self.tree.without_manifest)}: no {IMAGE_TYPE}")
         if self.last_run:
             lines.append("the arguments of the last run")
         return tuple(lines)

@@ -44,19 +44,19 @@ def order_of(root: Path, options: Sequence[str]) -> OptionOrder:
     below: dict[str, set[str]] = {option: set() for option in options}
     reasons: list[str] = []
     for option, other, reason in _dependencies(root, options):
-        # What was found first counts: FROM lines before paths.
+        # What was found first counts: FROM lines, then commands of a README, then paths.
         if option not in _reachable(below, other):
             if other not in below[option]:
                 reasons.append(reason)
             below[option].add(other)
     listed, readme = _listed(root, options)
-    if listed:
-        reasons.append(f"{readme} lists {', '.join(listed)}")
     rank = {option: f"{index:04}" for index, option in enumerate([*listed, *sorted(set(options) - set(listed))])}
     names = {f"{rank[option]} {option}": option for option in options}
     keys = {option: key for key, option in names.items()}
     order = topological_order({keys[option]: [keys[other] for other in bases] for option, bases in below.items()})
     ordered = tuple(names[key] for key in order)
+    if listed and listed == tuple(option for option in ordered if option in listed):
+        reasons.append(f"{readme} lists {', '.join(listed)}")
     sure = len(listed) == len(options) or all(first in _reachable(below, second) for first, second in pairwise(ordered))
     return OptionOrder(options=ordered, reasons=tuple(reasons), sure=sure)
 
@@ -79,11 +79,32 @@ def _dependencies(root: Path, options: Sequence[str]) -> Iterator[tuple[str, str
             for other in options:
                 if other != option and _names(reference, Path(other).name):
                     yield option, other, f"{option} is FROM {reference}"
+    yield from _built_on(root, options)
     for option in options:
         for other in options:
             shared = sorted(texts[option].uses & texts[other].makes - texts[option].makes)
             if other != option and shared:
                 yield option, other, f"{option} uses {shared[0]}, which {other} makes"
+
+
+def _built_on(root: Path, options: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield what the commands of README files build on what: lines with an option, and with the image of another one."""
+    names = {Path(option).name: option for option in options}
+    for path, text in _readme_texts(root, options):
+        for line in text.splitlines():
+            words = line.replace("`", " ").split()
+            built = {names[word] for word in words if word in names}
+            bases = {names[name] for word in words if ":" in word for name in names if _is_image_of(word, name)}
+            if len(built) == len(bases) == 1 and built != bases:
+                option, other = built.pop(), bases.pop()
+                yield option, other, f"{path} builds {option} on {other}"
+
+
+def _is_image_of(word: str, option: str) -> bool:
+    try:
+        return _names(ImageReference.parse(word), option)
+    except WrongUseError:
+        return False
 
 
 def _names(reference: ImageReference, option: str) -> bool:
@@ -130,17 +151,23 @@ def _outside_system(paths: Iterable[str]) -> Iterator[str]:
 def _listed(root: Path, options: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """Return the options in the order of the table or list of a README that has the most of them, and that README."""
     best: tuple[tuple[str, ...], str] = ((), "")
+    for path, text in _readme_texts(root, options):
+        for block in _blocks(text):
+            names = {Path(option).name: option for option in options}
+            found = tuple(dict.fromkeys(names[word] for word in block if word in names))
+            if len(found) > max(1, len(best[0])):
+                best = (found, path)
+    return best
+
+
+def _readme_texts(root: Path, options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the README files around the options: their paths, for messages, and their texts."""
     for path in _readmes(root, options):
         try:
             text = limits.read_head(path, limits.TREE_FILE).decode("utf-8", "replace")
         except OSError:
             continue
-        for block in _blocks(text):
-            names = {Path(option).name: option for option in options}
-            found = tuple(dict.fromkeys(names[word] for word in block if word in names))
-            if len(found) > max(1, len(best[0])):
-                best = (found, path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
-    return best
+        yield path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, text
 
 
 def _readmes(root: Path, options: Sequence[str]) -> Iterator[Path]:

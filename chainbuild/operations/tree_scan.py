@@ -66,6 +66,8 @@ class TreeScan(Struct, frozen=True, kw_only=True):
     """Number of science and compatibility layers."""
     image_types: int = 0
     """Number of folders of image types."""
+    without_manifest: tuple[str, ...] = ()
+    """Dockerfiles in folders of image types that have no manifest."""
     unused: tuple[str, ...] = ()
     """Numbered Dockerfiles that form no chain."""
 
@@ -87,15 +89,18 @@ def scan_tree(root: Path) -> TreeScan:
     packages = _packages(root)
     taken = {*steps, *parts, *science, *types, *(package.path.parent for package in packages)}
     plain = [folder for folder in folders if (folder / PLAIN).is_file() and folder not in taken]
+    roots_of_types = {folder.parent.parent for folder in types}
+    no_type = [folder for folder in plain if folder != root and folder.parent.parent in roots_of_types]
     return TreeScan(
         root=root,
         options=tuple(_shown(root, folder) for folder in steps),
         stages=tuple(_shown(root, folder) for folder in folders if _stage_names(folder)),
-        layers=_layers(root, plain),
+        layers=_layers(root, [folder for folder in plain if folder not in no_type]),
         keyed=tuple(item for folder in folders if folder not in steps and (item := _keyed(root, folder))),
         packages=packages,
         science=len(science),
         image_types=len(types),
+        without_manifest=tuple(f"{_shown(root, folder)}/{PLAIN}" for folder in no_type),
         unused=tuple(
             f"{_shown(root, folder)}/{name.file}"
             for folder in folders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,11 @@ def init(
     guess = look(root)
     if guess.is_empty and guess.layers:
         raise WrongUseError(problem for layer in guess.layers for problem in layer.problems)
+    if guess.is_empty and guess.tree.image_types:
+        raise WrongUseError(
+            f"{root.resolve()} has only image types, which need no chainbuild.yaml",
+            hint=f"List them with chainbuild types list --repository {shlex.quote(str(root))}.",
+        )
     if guess.is_empty:
         raise WrongUseError(
             f"nothing to build in {root.resolve()}",

@@ -10,8 +10,10 @@ import pytest
 
 from chainbuild.cli import run
 from chainbuild.cli.commands import init as command
+from chainbuild.errors import ExitCode
 from chainbuild.model import Graph
 from chainbuild.operations.init import look, problems_of, write
+from chainbuild.operations.option_order import OptionOrder
 from chainbuild.project.reader import parse_project
 from chainbuild.requests.options import RunOptions
 from chainbuild.requests.project_runs import read_run
@@ -136,10 +138,9 @@ def test_base_is_the_layer_in_the_folder_of_its_name_and_tag(here: Path) -> None
     assert found["app"] == "amd64/jammy-server/jammy-server"
     assert found["tool"] == "python:3.12", "the layer adds to that image of Docker Hub"
     images = {chain.option: chain.publication for chain in graph.chains}
-    assert (str(images["bioconductor-3.15"].repo), images["bioconductor-3.15"].index_tag) == (
-        "proj/bioconductor",
-        "3.15",
-    )
+    published = images["bioconductor-3.15"]
+    assert published
+    assert (str(published.repo), published.index_tag) == ("proj/bioconductor", "3.15")
 
 
 def test_base_of_several_layers_of_a_name_is_the_nearest(here: Path) -> None:
@@ -259,6 +260,25 @@ def test_options_are_ordered_by_paths_and_from_lines(here: Path) -> None:
     assert "options" not in {item.key for item in guess.guesses}
 
 
+def test_options_are_ordered_by_the_commands_of_the_readme(here: Path) -> None:
+    readme = (
+        "| option | |\n|---|---|\n| `stock` | |\n| `extras` | |\n| `graphics` | |\n\n"
+        "`./build.sh amd64 acme/x v1 localhost:5000/acme/x:v1-stock-amd64 graphics debian:12`\n"
+        "    ./build.sh amd64 acme/x v1 localhost:5000/acme/x:v1-graphics-amd64 extras debian:12\n"
+        "Do not build stock on acme/x:v1-stock-graphics, a word with: a colon, or a://b:c.\n"
+    )
+    files = {f"docker/{name}/10-Dockerfile-x": STEP for name in ("extras", "graphics", "stock")}
+    order = look_at(here, {**files, "docker/README.md": readme})
+    assert order.options == ("docker/stock", "docker/graphics", "docker/extras")
+    assert "docker/README.md builds docker/extras on docker/graphics" in order.reasons
+    assert order.sure
+
+
+def look_at(root: Path, files: Mapping[str, str]) -> OptionOrder:
+    World(root).write(files)
+    return look(root).proposal.options
+
+
 def test_unknown_order_is_a_guess(here: Path) -> None:
     World(here).write({"a/10-Dockerfile-x": STEP, "b/10-Dockerfile-x": STEP})
     shown_guesses = [item.shown for item in look(here).guesses]
@@ -311,6 +331,23 @@ def test_folder_without_anything_that_plans_is_an_error(here: Path, capsys: pyte
     assert run(["init"]) == 2
     assert "a/Dockerfile:2: COPY nowhere: no such file or folder" in capsys.readouterr().err
     assert not (here / "chainbuild.yaml").exists()
+
+
+def test_repository_of_image_types_needs_no_project(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        "share/docker/run/debian-12/Dockerfile": "FROM debian:12\n",
+        "share/docker/run/debian-12/casa_distro_docker.yaml": "",
+        "share/docker/run/mageia-5/Dockerfile": "FROM mageia:5\n",
+    }
+    World(here).write(files)
+    assert run(["init"]) == ExitCode.WRONG_USE
+    told = capsys.readouterr().err
+    assert "has only image types, which need no chainbuild.yaml" in told
+    assert "List them with chainbuild types list --repository ." in told
+    World(here).write({"tools/Dockerfile": "FROM debian:12\n"})
+    assert run(["init"]) == 0
+    told = capsys.readouterr().err
+    assert "but not used: share/docker/run/mageia-5/Dockerfile: no casa_distro_docker.yaml" in told
 
 
 def test_problems_of_options_are_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
