@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.errors import Problem
+from chainbuild.layouts.numbered_names import PLAIN
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
@@ -17,6 +18,10 @@ from chainbuild.references import ChainRegistry, ImageReference, Platform
 TAKER: Final = "layer"
 """The name in the args files and the test of a plain Dockerfile."""
 _UNFIT = regex(r"[^A-Za-z0-9_.-]+")
+_NAMED: Final = (
+    regex(r"[Dd]ockerfile[-_.](?P<name>.+)"),
+    regex(r"(?P<name>.+)[-_.][Dd]ockerfile"),
+)
 
 
 class LayerFolder(Struct, frozen=True, kw_only=True):
@@ -37,6 +42,8 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
     context: Path | None = None
     tags: tuple[str, ...] = ()
     """Additional tags of the image."""
+    dockerfile: str = ""
+    """The name of its only Dockerfile, which is in `folder`. Empty: `Dockerfile`, or numbered ones."""
     image_key: str = ""
     """The key that selects `Dockerfile.<key>` files; then the folder is the last of those that are searched."""
     packages: tuple[str, ...] = ()
@@ -89,9 +96,18 @@ class Layers(Struct, frozen=True, kw_only=True):
     layer_bases: tuple[LayerBase, ...]
 
 
-def layer_name(folder: Path) -> str:
-    """Return the default name of a layer: the name of its folder, in characters that a tag may have."""
-    return fitting_name(folder.resolve().name) or TAKER
+def layer_name(folder: Path, dockerfile: str = "") -> str:
+    """Return the default name of a layer, in characters that a tag may have.
+
+    It is the name of its folder, or what a Dockerfile's name has besides `Dockerfile`: `base` of `Dockerfile.base`.
+    """
+    return name_of_dockerfile(dockerfile) or fitting_name(folder.resolve().name) or TAKER
+
+
+def name_of_dockerfile(file_name: str) -> str:
+    """Return what the name of a Dockerfile has besides `Dockerfile`, in characters that a tag may have."""
+    match = next((match for pattern in _NAMED if (match := pattern.fullmatch(file_name))), None)
+    return fitting_name(match["name"] if match else file_name.removesuffix(PLAIN))
 
 
 def fitting_name(text: str) -> str:

@@ -7,12 +7,13 @@ from typing import Final
 
 from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.layouts.image_keys import read_keyed
-from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece
+from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece, name_of_dockerfile
 from chainbuild.layouts.numbered_folder import ChainFolder, Numbered, read_option
 from chainbuild.layouts.numbered_names import PLAIN, has_numbered, numbered_names
 from chainbuild.layouts.packages import note_dependencies, read_packages
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
+from chainbuild.text import perhaps_you_meant
 
 _CHAIN: Final = regex(r"[0-9]+-Dockerfile-.+")
 
@@ -29,6 +30,8 @@ def read_pieces(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> tu
         pieces = read_keyed(tree, layer, platform) if layer.image_key else read_packages(tree, layer, platform)
         _check_base_arg(tree, layer, pieces)
         return pieces
+    if layer.dockerfile:
+        return _named(tree, layer)
     plain = folder / PLAIN
     if plain.exists():
         return _plain(tree, layer, plain) if _is_alone(tree, folder) else ()
@@ -58,12 +61,24 @@ def _is_alone(tree: ChainFolder, folder: Path) -> bool:
     return not chain
 
 
-def _plain(tree: ChainFolder, layer: LayerFolder, path: Path) -> tuple[Piece, ...]:
+def _named(tree: ChainFolder, layer: LayerFolder) -> tuple[Piece, ...]:
+    """Return the Dockerfile that the user names. Its args files and its test have its name, too."""
+    path = layer.folder / layer.dockerfile
+    if not path.is_file():
+        others = sorted(other.name for other in layer.folder.glob("*[Dd]ockerfile*") if other.is_file())
+        hint = f"The folder has {', '.join(others[:8])}." if others else "Check the name."
+        text = f"no such Dockerfile in {tree.shown(layer.folder)}: {layer.dockerfile!r}"
+        tree.problems.append(layer.problem(text, perhaps_you_meant(layer.dockerfile, others).strip() or hint))
+        return ()
+    return _plain(tree, layer, path, name_of_dockerfile(layer.dockerfile) or TAKER)
+
+
+def _plain(tree: ChainFolder, layer: LayerFolder, path: Path, taker: str = TAKER) -> tuple[Piece, ...]:
     facts = tree.read_dockerfile(path)
     if facts is None:
         return ()
     context = layer.context or layer.folder
-    piece = Piece(number=0, name=layer.name, taker=TAKER, path=path, facts=facts, context=context, files=layer.folder)
+    piece = Piece(number=0, name=layer.name, taker=taker, path=path, facts=facts, context=context, files=layer.folder)
     _check_base_arg(tree, layer, (piece,))
     note_dependencies(tree, path)
     return (piece,)

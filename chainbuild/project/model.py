@@ -25,6 +25,7 @@ class LayerEntry(Struct, frozen=True, kw_only=True):
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
     tags: tuple[str, ...] = ()
+    dockerfile: str = ""
     image_key: str = ""
     packages: tuple[str, ...] = ()
     skip_packages: tuple[str, ...] = ()

@@ -318,7 +318,7 @@ class _Reader(ContentReader):
         if folder is None or image is None:
             return None
         return LayerEntry(
-            name=entry.get("name") or layer_name(folder),
+            name=entry.get("name") or layer_name(folder, entry.get("dockerfile", "")),
             folder=folder,
             image=image,
             base=base,
@@ -327,6 +327,7 @@ class _Reader(ContentReader):
             build_args=build_args,
             context=context,
             tags=self._tags(index, image),
+            dockerfile=entry.get("dockerfile", ""),
             image_key=entry.get("image-key", ""),
             packages=tuple(item for _, item in self._items(*place, "packages")),
             skip_packages=tuple(item for _, item in self._items(*place, "skip-packages")),
@@ -347,8 +348,9 @@ class _Reader(ContentReader):
     def _search_dirs(self, index: int, entry: Mapping[str, Any]) -> tuple[Path, ...]:
         """Return the folders that are searched for a layer's Dockerfiles; check that they are used."""
         place = ("layers", index)
-        if entry.get("image-key") and entry.get("packages"):
-            self.add((*place, "packages"), "packages cannot be combined with image-key", "Remove one of them.")
+        chosen = [key for key in ("dockerfile", "image-key", "packages") if entry.get(key)]
+        for key in chosen[1:]:
+            self.add((*place, key), f"{key} cannot be combined with {chosen[0]}", "Remove one of them.")
         for key, needed in (("search-dirs", ("image-key", "packages")), ("skip-packages", ("packages",))):
             if entry.get(key) and not any(entry.get(other) for other in needed):
                 self.add((*place, key), f"{key} needs {' or '.join(needed)}", "Remove it, or add that key.")
@@ -361,7 +363,11 @@ class _Reader(ContentReader):
         if not text or text in earlier:
             return None, text
         later = [other for place, other in self._items("layers") if place >= index]
-        names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
+        names = {
+            other.get("name") or layer_name(self.root / other["folder"], other.get("dockerfile", ""))
+            for other in later
+            if other.get("folder")
+        }
         if text in names:
             self.add(
                 ("layers", index, "base"),

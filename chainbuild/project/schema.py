@@ -131,6 +131,10 @@ LAYER: Final = TableRule(
             rule=ListRule(item=TextRule(what="a tag", pattern=_TAG), alone=True),
             about="Additional tags of the layer's image.",
         ),
+        "dockerfile": KeyRule(
+            rule=TextRule(what="the name of a Dockerfile", pattern=r"^[^/]+$", examples=("Dockerfile.dev",)),
+            about="The name of the Dockerfile in the folder (default: Dockerfile, or NN-Dockerfile-* files).",
+        ),
         "image-key": KeyRule(
             rule=TextRule(what="an image key", pattern=KEY_PATTERN, examples=("ros2_humble.realsense",)),
             about="Build the Dockerfile.<key> files that this key selects, with the platform in front if there are such files.",

@@ -37,6 +37,7 @@ class LayerOptions(CommonOptions, frozen=True, kw_only=True):
     """None for a layer of the project."""
     base: str | None = None
     base_arg: str | None = None
+    dockerfile: str | None = None
     image_key: str | None = None
     packages: Sequence[str] | None = None
     skip_packages: Sequence[str] | None = None
@@ -73,12 +74,13 @@ def read_layer(options: LayerOptions) -> LayerRun:
         root=settings.root,
         layers=(
             LayerFolder(
-                name=layer_name(options.folder),
+                name=layer_name(options.folder, options.dockerfile or ""),
                 folder=options.folder.resolve(),
                 image=image,
                 base=base,
                 base_arg=options.base_arg or "",
                 context=read_context(options.context, collector),
+                dockerfile=_dockerfile(options, collector),
                 image_key=_image_key(options, collector),
                 packages=tuple(options.packages or ()),
                 skip_packages=tuple(options.skip_packages or ()),
@@ -109,6 +111,16 @@ def read_layer(options: LayerOptions) -> LayerRun:
         request=BuildRequest(graph=layers.graph, settings=settings, options=replace(execution, graph_for=graph_for)),
         layer_bases=layers.layer_bases,
     )
+
+
+def _dockerfile(options: LayerOptions, collector: ProblemCollector) -> str:
+    """Return the name of the Dockerfile, if any; problems go to the collector."""
+    name = options.dockerfile or ""
+    if name and (options.image_key or options.packages):
+        collector.add("--dockerfile cannot be combined with --image-key or --package", "Remove one of them.")
+    if "/" in name:
+        collector.add(f"--dockerfile: {name!r} is a path", "Pass its folder as DIR, and here only the file's name.")
+    return name
 
 
 def _image_key(options: LayerOptions, collector: ProblemCollector) -> str:

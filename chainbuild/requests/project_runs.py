@@ -56,6 +56,7 @@ def read_layer_of_project(project: Project, options: LayerOptions) -> LayerRun:
         "--base": options.base,
         "--base-arg": options.base_arg,
         "--context": options.context,
+        "--dockerfile": options.dockerfile,
         "--image-key": options.image_key,
         "--package": options.packages,
         "--skip-package": options.skip_packages,
@@ -240,6 +241,7 @@ class _Merger:
             build_args=entry.build_args,
             context=entry.context,
             tags=entry.tags,
+            dockerfile=entry.dockerfile,
             image_key=entry.image_key,
             packages=entry.packages,
             skip_packages=entry.skip_packages,
@@ -295,7 +297,7 @@ def _files_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     numbered_files = {folder / name.file for name in numbered_names(folder)}
-    return sorted(path for path in {*folder.glob("*Dockerfile*"), *numbered_files} if path.is_file())
+    return sorted(path for path in {*folder.glob("*[Dd]ockerfile*"), *numbered_files} if path.is_file())
 
 
 def _declared(args: Iterable[BuildArg], files: Sequence[Dockerfile]) -> tuple[BuildArg, ...]:

@@ -24,6 +24,10 @@ Base = Annotated[
     str | None,
     typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
 ]
+Dockerfile = Annotated[
+    str | None,
+    typer.Option("--dockerfile", metavar="NAME", help="Name of the Dockerfile in DIR (default: Dockerfile)."),
+]
 ImageKey = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +69,7 @@ def layer(
     image: Image = None,
     base: Base = None,
     base_arg: flags.BaseArg = None,
+    dockerfile: Dockerfile = None,
     image_key: ImageKey = None,
     package: Packages = None,
     skip_package: SkipPackages = None,
@@ -105,6 +110,7 @@ def layer(
     options = LayerOptions(
         folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone
     )
+    options = replace(options, dockerfile=dockerfile)
     options = replace(
         options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
     )

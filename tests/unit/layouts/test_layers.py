@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name, name_of_dockerfile
 from chainbuild.model import BuildArg, Secret, StepKind, published
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.step_id import StepId
@@ -350,3 +353,62 @@ def test_numbered_layer_may_name_its_base_in_the_first_from(tmp_path: Path) -> N
     replaced = read(tmp_path, files, layer(tmp_path, "tools", base="debian:12"))
     assert "alpine:3=>debian:12" in shown(replaced.graph)
     assert "BASE<-amd64/tools/01-base" in shown(replaced.graph)
+
+
+# Dockerfiles with other names -----------------------------------------------------------------------------------------
+
+
+def test_named_dockerfiles_of_one_folder_are_layers(tmp_path: Path) -> None:
+    files = {
+        "docker/base.dockerfile": "from ubuntu:18.04\narg CPU\ncopy start.sh /\n",
+        "docker/Dockerfile.rover": "FROM esa/rock-base\n",
+        "docker/start.sh": "",
+        "docker/base-amd64-args": "CPU=k8\n",
+        "docker/rover-test": "#!/bin/sh\ntrue\n",
+    }
+    folder = tmp_path / "docker"
+    result = read(
+        tmp_path,
+        files,
+        layer(tmp_path, "base", folder=folder, dockerfile="base.dockerfile"),
+        layer(tmp_path, "rover", folder=folder, dockerfile="Dockerfile.rover", base="base"),
+    )
+    base, rover = result.graph
+    assert (base.dockerfile, base.context) == (folder / "base.dockerfile", folder)
+    assert [(arg.name, arg.value) for arg in base.args] == [("CPU", "k8")]
+    assert rover.image(rover.parent).source == base.id
+    assert (base.test, rover.test) == (None, folder / "rover-test")
+
+
+def test_missing_named_dockerfile_is_reported_with_similar_names(tmp_path: Path) -> None:
+    found = wrong(
+        tmp_path,
+        {"docker/Dockerfile.base": "FROM debian:12\n"},
+        layer(tmp_path, "docker", dockerfile="Dockerfile.bse"),
+        layer(tmp_path, "other", folder=tmp_path / "docker", dockerfile="x"),
+    )
+    assert found == [
+        "no such Dockerfile in docker: 'Dockerfile.bse'\n    Perhaps you meant 'Dockerfile.base'.",
+        "no such Dockerfile in docker: 'x'\n    The folder has Dockerfile.base.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("Dockerfile", ""),
+        ("Dockerfile.dev", "dev"),
+        ("dockerfile-dev", "dev"),
+        ("base.dockerfile", "base"),
+        ("gpu_Dockerfile", "gpu"),
+        ("Containerfile", "Containerfile"),
+        ("Dockerfile.ubuntu 22", "ubuntu-22"),
+    ],
+)
+def test_name_of_dockerfile_is_what_it_has_besides(file_name: str, name: str) -> None:
+    assert name_of_dockerfile(file_name) == name
+
+
+@given(st.text())
+def test_name_of_any_dockerfile_fits_a_tag(file_name: str) -> None:
+    assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?", name_of_dockerfile(file_name))

@@ -129,6 +129,11 @@ MEANT = [
     ("layers: [{folder: os, image: a/b, build-args: {NOBODY: 1}}]", ":7: no Dockerfile declares the arg NOBODY"),
     ("layers: [{folder: os, image: 'a/b:1', tags: '1'}]", ":7: tags: a/b:1 has the tag '1'"),
     ("layers: [{folder: os, image: a/b, image-key: a, packages: b}]", ":7: packages cannot be combined with image-key"),
+    ("layers: [{folder: os, image: a/b, dockerfile: x/y}]", ":7: layers[0].dockerfile: 'x/y' is not"),
+    (
+        "layers: [{folder: os, image: a/b, dockerfile: x, image-key: a}]",
+        ":7: image-key cannot be combined with dockerfile",
+    ),
     ("layers: [{folder: os, image: a/b, search-dirs: src}]", ":7: search-dirs needs image-key or packages"),
     ("layers: [{folder: os, image: a/b, skip-packages: x}]", ":7: skip-packages needs packages"),
     ("layers: [{folder: os, image: a/b, packages: x, search-dirs: scr}]", ":7: search-dirs: no such folder: 'scr'"),

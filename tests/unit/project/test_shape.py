@@ -32,7 +32,7 @@ layers:
   - folder: os
     image: acme/os:latest
   - {folder: release, image: acme/release, name: release, base: os, base-arg: BASEIMAGE, context: ., tests: false, \
-tags: v2, image-key: a.b, packages: c, skip-packages: d, search-dirs: .,
+tags: v2, dockerfile: d, image-key: a.b, packages: c, skip-packages: d, search-dirs: .,
      build-args: {RELEASE: 21.2, DEBUG: on, EMPTY: "", FROM_OUTSIDE: }}
 science: {root: ., repo: acme}
 registry: ghcr.io/acme
