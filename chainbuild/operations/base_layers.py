@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from chainbuild.layouts.layer_folder import name_of_dockerfile
 from chainbuild.operations.tree_scan import ScannedLayer
 from chainbuild.patterns import regex
 from chainbuild.references import ImageReference
@@ -41,13 +42,14 @@ def names_image(text: str) -> bool:
 
 
 def find_base_layer(layer: ScannedLayer, layers: Sequence[ScannedLayer], images: Mapping[str, ImageReference]) -> str:
-    """Return the folder of the layer that makes this layer's base image; empty if there is none or several.
+    """Return the place of the layer that makes this layer's base image; empty if there is none or several.
 
-    `images` has the image of each layer, by folder. The first of these rules that finds a layer decides:
+    `images` has the image of each layer, by place. The first of these rules that finds a layer decides:
 
     1. Its folder ends in `NAME/TAG` or `TAG/NAME`.
     2. Its image or its folder is called `NAME`.
-    3. Its folder is called `NAME` without its number, or `NAME` ends in the last parts of its path, joined by `-`.
+    3. Its Dockerfile is in the same folder and called by `TAG` or by the end of `NAME`: `Dockerfile.base`.
+    4. Its folder is called `NAME` without its number, or `NAME` ends in the last parts of its path, joined by `-`.
 
     If a rule finds several layers, the only one that is nearest in the tree counts. A base with a digest is certain
     content, and therefore no layer.
@@ -55,11 +57,14 @@ def find_base_layer(layer: ScannedLayer, layers: Sequence[ScannedLayer], images:
     reference = layer.base_reference
     if reference is None or reference.digest or layer.base_image is None or layer.base_image.is_nothing:
         return ""
-    others = [other for other in layers if other.folder != layer.folder and not _adds_to(reference, other)]
+    others = [other for other in layers if other.place != layer.place and not _adds_to(reference, other)]
+    plain = [other for other in others if not other.dockerfile]
+    siblings = [other for other in others if other.dockerfile and other.folder == layer.folder]
     for found in (
-        _by_path(reference, others),
+        _by_path(reference, plain),
         _by_name(reference, others, images),
-        _by_part(reference, others),
+        _by_dockerfile(reference, siblings),
+        _by_part(reference, plain),
     ):
         if found:
             return _nearest(layer.folder, found)
@@ -94,33 +99,45 @@ def _split_at_number(folder: str) -> tuple[str, int, str] | None:
 # Rules ----------------------------------------------------------------------------------------------------------------
 
 
-def _by_path(reference: ImageReference, layers: Iterable[ScannedLayer]) -> list[str]:
-    """Return the folders that end in the name and the tag of an image."""
+def _by_path(reference: ImageReference, layers: Iterable[ScannedLayer]) -> list[ScannedLayer]:
+    """Return the layers whose folders end in the name and the tag of an image."""
     if not reference.tag:
         return []
     wanted = {safe_name(_last_part(reference)), safe_name(reference.tag)}
-    return [layer.folder for layer in layers if {safe_name(part) for part in layer.folder.split("/")[-2:]} == wanted]
+    return [layer for layer in layers if {safe_name(part) for part in layer.folder.split("/")[-2:]} == wanted]
 
 
 def _by_name(
     reference: ImageReference, layers: Iterable[ScannedLayer], images: Mapping[str, ImageReference]
-) -> list[str]:
+) -> list[ScannedLayer]:
     last = safe_name(_last_part(reference))
     same = [
-        layer.folder
+        layer
         for layer in layers
-        if _last_part(images[layer.folder]) == last
-        or (not layer.variant_of and safe_name(layer.folder.rpartition("/")[2]) == last)
+        if _last_part(images[layer.place]) == last
+        or (not layer.variant_of and safe_name(layer.place.rpartition("/")[2]) == last)
     ]
-    exact = [folder for folder in same if images[folder].tag == reference.tag]
-    return exact or ([] if _is_version_of_hub(reference) else [f for f in same if images[f].tag == "latest"])
+    exact = [layer for layer in same if images[layer.place].tag == reference.tag]
+    if exact or _is_version_of_hub(reference):
+        return exact
+    return [layer for layer in same if images[layer.place].tag == "latest"]
 
 
-def _by_part(reference: ImageReference, layers: Iterable[ScannedLayer]) -> list[str]:
+def _by_dockerfile(reference: ImageReference, siblings: Iterable[ScannedLayer]) -> list[ScannedLayer]:
+    last = safe_name(_last_part(reference))
+    tag = "" if reference.repository.startswith(_HUB) else safe_name(reference.tag_or_latest)
+    return [
+        layer
+        for layer in siblings
+        if (name := safe_name(name_of_dockerfile(layer.dockerfile))) == tag or last.endswith(f"-{name}")
+    ]
+
+
+def _by_part(reference: ImageReference, layers: Iterable[ScannedLayer]) -> list[ScannedLayer]:
     if reference.tag not in {None, "latest"}:
         return []
     last = safe_name(_last_part(reference))
-    return [layer.folder for layer in layers if not layer.variant_of and _is_named_by_parts(layer.folder, last)]
+    return [layer for layer in layers if not layer.variant_of and _is_named_by_parts(layer.folder, last)]
 
 
 def _is_named_by_parts(folder: str, name: str) -> bool:
@@ -143,10 +160,10 @@ def _is_version_of_hub(reference: ImageReference) -> bool:
     return reference.repository.startswith(_HUB) and reference.tag not in {None, "latest"}
 
 
-def _nearest(folder: str, candidates: Sequence[str]) -> str:
-    """Return the candidate that shares most folders with `folder`; empty if several do."""
-    shared = {candidate: _shared_folders(folder, candidate) for candidate in candidates}
-    best = [candidate for candidate, count in shared.items() if count == max(shared.values())]
+def _nearest(folder: str, candidates: Sequence[ScannedLayer]) -> str:
+    """Return the place of the candidate that shares most folders with `folder`; empty if several do."""
+    shared = {layer.place: _shared_folders(folder, layer.folder) for layer in candidates}
+    best = [place for place, count in shared.items() if count == max(shared.values())]
     return best[0] if len(best) == 1 else ""
 
 

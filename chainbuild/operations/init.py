@@ -14,13 +14,8 @@ from chainbuild.execution.session import environment
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.operations.base_layers import safe_name
-from chainbuild.operations.project_proposal import (
-    DEFAULT_BASE,
-    Guess,
-    Proposal,
-    ProposedLayer,
-    propose,
-)
+from chainbuild.operations.layer_proposals import DEFAULT_BASE, ProposedLayer
+from chainbuild.operations.project_proposal import Guess, Proposal, propose
 from chainbuild.operations.tree_scan import IMAGE_TYPE, SCIENCE, TreeScan, scan_tree
 from chainbuild.patterns import regex
 from chainbuild.project.location import FILE_NAME
@@ -67,18 +62,19 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
     @property
     def told(self) -> tuple[str, ...]:
         """Lines that say what was found."""
-        bases = {layer.folder: layer.base_image for layer in self.tree.layers}
+        bases = {layer.place: layer.base_image for layer in (*self.tree.layers, *self.tree.named)}
         lines = [f"option {name}: numbered Dockerfiles" for name in self.options]
         lines += [f"order of the options: {reason}" for reason in self.proposal.options.reasons]
         lines += [f"stages {folder}: Dockerfiles of minimize or production" for folder in self.tree.stages]
         for layer in self.layers:
-            base = bases.get(layer.folder)
+            base = bases.get(layer.place)
             if layer.image_key:
                 lines.append(f"layer {layer.folder}: Dockerfile.<key> files, image key {layer.image_key}")
             elif layer.packages:
                 lines.append(f"layer {layer.folder}: packages with dependencies, {', '.join(layer.packages)}")
             else:
-                lines.append(f"layer {layer.folder}: a plain Dockerfile" + (f", FROM {base.written}" if base else ""))
+                what = "a Dockerfile" if layer.dockerfile else "a plain Dockerfile"
+                lines.append(f"layer {layer.place}: {what}" + (f", FROM {base.written}" if base else ""))
         if self.tree.unused:
             lines.append(
                 f"but not used: {', '.join(self.tree.unused)}: their FROM lines take no base image from an ARG"
@@ -87,6 +83,8 @@ class ProjectScan(Struct, frozen=True, kw_only=True):
             lines.append(f"science: {self.tree.science} folders with {SCIENCE}")
         if self.tree.image_types:
             lines.append(f"image types: {self.tree.image_types} folders with {IMAGE_TYPE} (see chainbuild types list)")
+        if self.proposal.unused:
+            lines.append(f"but not used: {', '.join(self.proposal.unused)}: no other Dockerfile builds on them")
         if self.tree.without_manifest:
             lines.append(f"but not used: {', '.join(self.tree.without_manifest)}: no {IMAGE_TYPE}")
         if self.last_run:
@@ -191,7 +189,9 @@ def _layers(guess: ProjectScan, said: Values) -> str:
     before = ""
     for layer in (layer for layer in guess.layers if not layer.problems):
         lines += [f"  - folder: {_quoted(layer.folder)}", f"    image: {_quoted(layer.image)}"]
-        if layer.name != layer_name(guess.root / layer.folder):
+        if layer.dockerfile:
+            lines.append(f"    dockerfile: {_quoted(layer.dockerfile)}")
+        if layer.name != layer_name(guess.root / layer.folder, layer.dockerfile):
             lines.append(f"    name: {_quoted(layer.name)}")
         note = f"  # {layer.note}" if layer.note else ""
         if layer.image_key:
@@ -200,13 +200,13 @@ def _layers(guess: ProjectScan, said: Values) -> str:
             names = said[layer.folder, "packages"].split(",")
             lines.append(f"    packages: [{', '.join(_quoted(name.strip()) for name in names)}]")
         if layer.base_layer and layer.base_is_guessed:
-            lines.append(f"    base: {_quoted(said[layer.folder, 'base'])}{note}")
+            lines.append(f"    base: {_quoted(said[layer.place, 'base'])}{note}")
         elif layer.base_layer and layer.base_layer == before:
             lines.append(f"    # builds on the layer before it instead of {layer.instead_of}")
         elif layer.base_layer:
             lines.append(f"    base: {_quoted(layer.base_layer)}  # the layer, instead of {layer.instead_of}")
         elif layer.base:
-            lines.append(f"    base: {_quoted(said.get((layer.folder, 'base'), layer.base))}{note}")
+            lines.append(f"    base: {_quoted(said.get((layer.place, 'base'), layer.base))}{note}")
         if layer.base_arg:
             lines.append(f"    base-arg: {layer.base_arg}")
         if layer.context:
@@ -223,7 +223,7 @@ def _left_out(guess: ProjectScan) -> str:
             first = layer.problems[0]
             where = f"{first.where}: " if first.where else ""
             more = f" (and {len(layer.problems) - 1} more)" if len(layer.problems) > 1 else ""
-            lines.append(f"# left out: {escaped(layer.folder)}: {escaped(f'{where}{first.message}')}{more}")
+            lines.append(f"# left out: {escaped(layer.place)}: {escaped(f'{where}{first.message}')}{more}")
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,21 +12,21 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.dockerfile import parse
-from chainbuild.dockerfile.images import BaseImage, args_in_froms, find_base_image
+from chainbuild.dockerfile.images import args_in_froms, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key
-from chainbuild.layouts.layer_folder import LayerFolder, fitting_name, layer_name
+from chainbuild.layouts.layer_folder import fitting_name, layer_name
 from chainbuild.layouts.numbered_names import numbered_names
 from chainbuild.layouts.package_headers import Packages, build_order
 from chainbuild.layouts.tree_search import files_below
-from chainbuild.operations.base_layers import find_base_layer, find_numbered_before, names_image, safe_name
+from chainbuild.operations.base_layers import names_image, safe_name
 from chainbuild.operations.init_check import CheckedPart, PartChecker
+from chainbuild.operations.layer_proposals import DEFAULT_BASE, ProposedLayer, propose_layers
 from chainbuild.operations.option_order import OptionOrder, order_of
-from chainbuild.operations.tree_scan import KeyedFolder, ScannedLayer, TreeScan, common_folder, versioned
+from chainbuild.operations.tree_scan import KeyedFolder, TreeScan, common_folder
 from chainbuild.references import ImageReference, Platform
 from chainbuild.values import replace
 
-DEFAULT_BASE: Final = "debian:bookworm-slim"
 _TEXTS: Final = (".md", ".sh", ".rst", ".yml", ".yaml")
 _MOST_TEXTS: Final = 300
 """How many files are searched for the image keys that a tree uses."""
@@ -35,7 +35,7 @@ _MOST_TEXTS: Final = 300
 class Guess(Struct, frozen=True, kw_only=True):
     """A value that nothing in the tree decides: `text` is the question, and `why` the reason to ask.
 
-    `key` is that of the project file; `folder` is that of the layer that it belongs to, if any.
+    `key` is that of the project file; `folder` is the place of the layer that it belongs to, if any.
     """
 
     key: str
@@ -51,39 +51,6 @@ class Guess(Struct, frozen=True, kw_only=True):
         return f"{place}{self.key}: {self.value} ({self.why})"
 
 
-class ProposedLayer(Struct, frozen=True, kw_only=True):
-    """A layer of the new file. `base_layer` is the name of an earlier one, `instead_of` the image that it replaces."""
-
-    folder: str
-    name: str
-    image: str
-    base: str = ""
-    base_layer: str = ""
-    instead_of: str = ""
-    note: str = ""
-    base_is_guessed: bool = False
-    """Whether nothing in the tree decides the base. Then `note` gives the reason."""
-    base_arg: str = ""
-    context: str = ""
-    image_key: str = ""
-    packages: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    """Why it cannot be planned as it is."""
-
-    def as_folder(self, root: Path) -> LayerFolder:
-        """Return the layer as a layout reads it, on some base image."""
-        base = ImageReference.parse(self.base if self.base == "scratch" else DEFAULT_BASE)
-        return LayerFolder(
-            name=self.name,
-            folder=(root / self.folder).resolve(),
-            image=ImageReference.parse(self.image),
-            base=base if self.base or self.base_layer else None,
-            base_arg=self.base_arg,
-            image_key=self.image_key,
-            packages=self.packages,
-        )
-
-
 class Proposal(Struct, frozen=True, kw_only=True):
     """What the new file has. Folders are relative to the root."""
 
@@ -95,6 +62,8 @@ class Proposal(Struct, frozen=True, kw_only=True):
     option_context: str = ""
     option_problems: tuple[Problem, ...] = ()
     layers: tuple[ProposedLayer, ...] = ()
+    unused: tuple[str, ...] = ()
+    """Dockerfiles with names of their own that no other Dockerfile is based on, nor they on another one."""
     guesses: tuple[Guess, ...] = ()
 
 
@@ -108,15 +77,16 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
     base = _first_base(scan.root, order.options)
     options, base_arg = _checked_options(scan.root, order.options, base, checker)
     guesses: list[Guess] = []
+    plain, unused = propose_layers(scan, team)
     layers = [
-        *_plain_layers(scan, team),
+        *plain,
         *_keyed_layers(scan, team, guesses),
         *_package_layers(scan, team, guesses),
     ]
     layers = [_checked(scan.root, layer, checker) for layer in _with_own_names(layers, order.options)]
     layers = _on_kept_bases(layers)
     guesses = [*(_guess_of_base(layer) for layer in layers if layer.base_is_guessed), *guesses]
-    kept = {layer.folder for layer in layers if not layer.problems}
+    kept = {layer.place for layer in layers if not layer.problems}
     return Proposal(
         options=order,
         option_base=base,
@@ -124,6 +94,7 @@ def propose(scan: TreeScan, team: str, typed: Sequence[str] = ()) -> Proposal:
         option_context=_relative(scan.root, options.context),
         option_problems=options.problems,
         layers=tuple(layers),
+        unused=unused,
         guesses=tuple(guess for guess in guesses if guess.folder in kept),
     )
 
@@ -180,84 +151,6 @@ def _is_image(text: str) -> bool:
     except WrongUseError:
         return False
     return True
-
-
-# Layers of plain Dockerfiles ------------------------------------------------------------------------------------------
-
-
-def _plain_layers(scan: TreeScan, team: str) -> list[ProposedLayer]:
-    """Return the layers with plain Dockerfiles, each after the layer that it is based on."""
-    by_folder = {layer.folder: layer for layer in scan.layers}
-    images = {layer.folder: _image_of(layer, by_folder, team) for layer in scan.layers}
-    below = {layer.folder: find_base_layer(layer, scan.layers, images) for layer in scan.layers}
-    guessed = {
-        layer.folder: find_numbered_before(layer, scan.layers) for layer in scan.layers if _is_open(layer.base_image)
-    }
-    below |= guessed
-    order = _stacked(scan.layers, below)
-    layers: list[ProposedLayer] = []
-    for folder in order:
-        scanned = by_folder[folder]
-        base_folder = below[folder] if below[folder] in order[: order.index(folder)] else ""
-        layer = ProposedLayer(folder=folder, name=scanned.name, image=str(images[folder]))
-        found = scanned.base_image
-        if found and found.arg and found.declared:
-            layer = replace(layer, base_arg=found.arg)
-        reference = found.reference if found and folder not in guessed else ""
-        if base_folder:
-            layer = replace(layer, base_layer=by_folder[base_folder].name, instead_of=reference)
-        elif found and found.is_nothing:
-            layer = replace(layer, base="scratch", note="as in its Dockerfile: no base image")
-        else:
-            layer = replace(layer, base=reference or DEFAULT_BASE)
-        if folder in guessed:
-            layer = replace(layer, note=_why_open(found, base_folder), base_is_guessed=True)
-        layers.append(layer)
-    return layers
-
-
-def _is_open(base: BaseImage | None) -> bool:
-    """Return whether a Dockerfile names no base image."""
-    return base is None or not names_image(base.reference)
-
-
-def _why_open(base: BaseImage | None, numbered_before: str) -> str:
-    written = base.written if base else ""
-    value = f"is {base.reference!r}" if base and base.reference else "has no default value"
-    return f"its FROM {written} {value}" + (f"; {numbered_before} is numbered before it" if numbered_before else "")
-
-
-def _image_of(layer: ScannedLayer, by_folder: Mapping[str, ScannedLayer], team: str) -> ImageReference:
-    """Return the image of a layer.
-
-    A variant is a tag of the image of the layer around it. A folder called by a version is a tag of the folder around it.
-    """
-    outer, tags = layer, list[str]()
-    while outer.variant_of:
-        tags.insert(0, outer.folder.rpartition("/")[2])
-        outer = by_folder[outer.variant_of]
-    around = versioned(outer.folder)
-    if around:
-        tags.insert(0, outer.folder.rpartition("/")[2])
-    tag = fitting_name("-".join(tags)) or "latest"
-    return ImageReference.parse(f"{team}/{safe_name(around or outer.name)}:{tag}")
-
-
-def _stacked(layers: Sequence[ScannedLayer], below: Mapping[str, str]) -> list[str]:
-    """Return the folders in their order, but each one after the folder that it is based on."""
-    rank = {layer.folder: f"{index:06}" for index, layer in enumerate(layers)}
-    done: list[str] = []
-
-    def put(folder: str, above: tuple[str, ...]) -> None:
-        base = below[folder]
-        if base and base not in (*above, folder):
-            put(base, (*above, folder))
-        if folder not in done:
-            done.append(folder)
-
-    for folder in sorted(rank, key=rank.__getitem__):
-        put(folder, ())
-    return done
 
 
 # Layers of image keys and packages ------------------------------------------------------------------------------------
@@ -386,4 +279,4 @@ def _on_kept_bases(layers: Sequence[ProposedLayer]) -> list[ProposedLayer]:
 
 def _guess_of_base(layer: ProposedLayer) -> Guess:
     value = layer.base_layer or layer.base
-    return Guess(key="base", folder=layer.folder, text=f"Base image of {layer.folder}", value=value, why=layer.note)
+    return Guess(key="base", folder=layer.place, text=f"Base image of {layer.place}", value=value, why=layer.note)

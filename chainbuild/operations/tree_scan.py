@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +12,9 @@ from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import BaseImage, base_arg_candidates, find_base_image
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key, keys_in
-from chainbuild.layouts.layer_folder import fitting_name, layer_name
+from chainbuild.layouts.layer_folder import fitting_name, layer_name, name_of_dockerfile
 from chainbuild.layouts.numbered_folder import BASE, STAGES
-from chainbuild.layouts.numbered_names import PLAIN, NumberedName, numbered_names
+from chainbuild.layouts.numbered_names import LEFT_OVER, PLAIN, NumberedName, numbered_names
 from chainbuild.layouts.package_headers import Package, find_packages
 from chainbuild.layouts.tree_search import folders_below
 from chainbuild.patterns import regex
@@ -23,16 +23,40 @@ from chainbuild.values import replace
 
 SCIENCE: Final = "sciserver-image.json"
 IMAGE_TYPE: Final = "casa_distro_docker.yaml"
+_NAMED: Final = regex(r"^[Dd]ockerfile[-_.]|[-_.][Dd]ockerfile$")
+_TEMPLATES: Final = (
+    ".in",
+    ".j2",
+    ".jinja",
+    ".jinja2",
+    ".m4",
+    ".template",
+    ".tmpl",
+    ".tpl",
+    ".md",
+    ".sh",
+    ".py",
+    ".txt",
+)
 _VERSION: Final = regex(r"v?[0-9]+(?:[._-][0-9]+)*")
 
 
 class ScannedLayer(Struct, frozen=True, kw_only=True):
-    """A folder with a plain Dockerfile. If it is a variant, `variant_of` is the folder of the layer around it."""
+    """A folder with a plain Dockerfile. If it is a variant, `variant_of` is the folder of the layer around it.
+
+    `dockerfile` is the name of the Dockerfile if it is another one.
+    """
 
     folder: str
+    dockerfile: str = ""
     name: str
     base_image: BaseImage | None
     variant_of: str = ""
+
+    @property
+    def place(self) -> str:
+        """The folder, or the path of the Dockerfile if it has a name of its own."""
+        return place_of(self.folder, self.dockerfile)
 
     @property
     def base_reference(self) -> ImageReference | None:
@@ -59,6 +83,8 @@ class TreeScan(Struct, frozen=True, kw_only=True):
     stages: tuple[str, ...] = ()
     """Folders with the Dockerfiles of stages."""
     layers: tuple[ScannedLayer, ...] = ()
+    named: tuple[ScannedLayer, ...] = ()
+    """Dockerfiles with names of their own, such as `Dockerfile.dev`, which may be layers."""
     keyed: tuple[KeyedFolder, ...] = ()
     packages: tuple[Package, ...] = ()
     """Packages with dependencies in their headers, and those that they depend on."""
@@ -70,6 +96,16 @@ class TreeScan(Struct, frozen=True, kw_only=True):
     """Dockerfiles in folders of image types that have no manifest."""
     unused: tuple[str, ...] = ()
     """Numbered Dockerfiles that form no chain."""
+
+    @property
+    def has_only_named(self) -> bool:
+        """True if the tree has nothing else than Dockerfiles with names of their own."""
+        return not (self.options or self.layers or self.keyed or self.packages or self.science or self.image_types)
+
+
+def place_of(folder: str, dockerfile: str = "") -> str:
+    """Return a folder, or the path of a Dockerfile in it."""
+    return f"{folder}/{dockerfile}".removeprefix("./") if dockerfile else folder
 
 
 def option_folders(root: Path) -> tuple[str, ...]:
@@ -91,12 +127,16 @@ def scan_tree(root: Path) -> TreeScan:
     plain = [folder for folder in folders if (folder / PLAIN).is_file() and folder not in taken]
     roots_of_types = {folder.parent.parent for folder in types}
     no_type = [folder for folder in plain if folder != root and folder.parent.parent in roots_of_types]
+    keyed = {folder: item for folder in folders if folder not in steps and (item := _keyed(root, folder))}
+    layers = _layers(root, [folder for folder in plain if folder not in no_type])
+    other = [folder for folder in folders if folder not in {*parts, *science, *types, *no_type, *keyed}]
     return TreeScan(
         root=root,
         options=tuple(_shown(root, folder) for folder in steps),
         stages=tuple(_shown(root, folder) for folder in folders if _stage_names(folder)),
-        layers=_layers(root, [folder for folder in plain if folder not in no_type]),
-        keyed=tuple(item for folder in folders if folder not in steps and (item := _keyed(root, folder))),
+        layers=layers,
+        named=_named(root, other, {layer.name for layer in layers}),
+        keyed=tuple(keyed.values()),
         packages=packages,
         science=len(science),
         image_types=len(types),
@@ -177,6 +217,33 @@ def _layers(root: Path, folders: Sequence[Path]) -> tuple[ScannedLayer, ...]:
             layer = replace(layer, name=fitting_name(layer.folder) or layer.name)
         layers[folder] = layer
     return tuple(sorted(layers.values(), key=lambda layer: (layer.folder == ".", layer.folder)))
+
+
+def _named(root: Path, folders: Sequence[Path], taken: Collection[str]) -> tuple[ScannedLayer, ...]:
+    """Return the Dockerfiles with names of their own; `taken` are names of other layers."""
+    files = [path for folder in folders for path in _named_files(folder)]
+    names = [layer_name(path.parent, path.name) for path in files]
+    layers = []
+    for path, name in zip(files, names, strict=True):
+        folder = _shown(root, path.parent)
+        own = name if name not in taken and names.count(name) == 1 else fitting_name(f"{folder}-{name}") or name
+        layers.append(ScannedLayer(folder=folder, dockerfile=path.name, name=own, base_image=_base_image(path)))
+    return tuple(layers)
+
+
+def _named_files(folder: Path) -> list[Path]:
+    try:
+        files = [path for path in sorted(folder.iterdir()) if _NAMED.search(path.name) and path.is_file()]
+    except OSError:
+        return []
+    numbered = {name.file for name in _names_in(folder)}
+    return [
+        path
+        for path in files
+        if path.name not in numbered
+        and not path.name.endswith((*LEFT_OVER, *_TEMPLATES))
+        and name_of_dockerfile(path.name) not in {"", *STAGES}
+    ]
 
 
 def _own_name(root: Path, folder: Path) -> str:

@@ -171,6 +171,48 @@ def test_base_is_the_layer_whose_path_is_the_image_name(here: Path) -> None:
     assert found["30-web"] == "amd64/20-tools/20-tools"
 
 
+def test_dockerfiles_of_other_names_that_build_on_each_other(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        "base.dockerfile": "from ubuntu:18.04\ncopy start.sh /\n",
+        "start.sh": "",
+        "rover.dockerfile": "from esa-prl/rock-base\n",
+        "exoter.dockerfile": "from esa-prl/rock-rover\n",
+        "web/Dockerfile.build": "FROM node:18\n",
+        "web/Dockerfile": "ARG FROM=acme/web:build\nFROM $FROM\n",
+        "web/Dockerfile.node": "FROM node:18\n",
+        "docs/recipe.dockerfile": "FROM acme/web\n",
+        "web/Dockerfile.in": "FROM @BASE@\n",
+        "web/Dockerfile.node.bak": "FROM node\n",
+        "api/Dockerfile.base": "FROM debian:12\n",
+        "api/Dockerfile.dev": "FROM acme/api-base:1\n",
+    }
+    found = bases(graph_of(here, proposed(here, files)))
+    assert found == {
+        "base": "ubuntu:18.04",
+        "rover": "amd64/base/base",
+        "exoter": "amd64/rover/rover",
+        "build": "node:18",
+        "web": "amd64/build/build",
+        "api-base": "debian:12",
+        "dev": "amd64/api-base/api-base",
+    }
+    assert run(["init", "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert (
+        "found but not used: docs/recipe.dockerfile, web/Dockerfile.node: no other Dockerfile builds on them"
+        in told.err
+    )
+    assert "found layer rover.dockerfile: a Dockerfile, FROM esa-prl/rock-base" in told.err
+    assert '  - folder: "."\n    image: proj/base:latest\n    dockerfile: base.dockerfile\n' in told.out
+
+
+def test_only_dockerfile_of_another_name_is_a_layer(here: Path) -> None:
+    found = bases(
+        graph_of(here, proposed(here, {"Dockerfile.prod": "FROM debian:12\n", "Dockerfile.ci": "FROM node\n"}))
+    )
+    assert found == {"prod": "debian:12", "ci": "node"}
+
+
 def test_base_that_only_a_script_sets_is_guessed_by_numbers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = 'ARG PARENT="undefined"\nFROM ${PARENT}\n'
     files = {
