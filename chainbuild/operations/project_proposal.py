@@ -17,7 +17,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key
 from chainbuild.layouts.layer_folder import fitting_name, layer_name
 from chainbuild.layouts.numbered_names import numbered_names
-from chainbuild.layouts.package_headers import Packages, build_order
+from chainbuild.layouts.package_headers import Package, Packages, build_order
 from chainbuild.layouts.tree_search import files_below
 from chainbuild.operations.base_layers import names_image, safe_name
 from chainbuild.operations.init_check import CheckedPart, PartChecker
@@ -199,11 +199,12 @@ def _key_of(root: Path, item: KeyedFolder) -> tuple[str, str]:
 def _package_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[ProposedLayer]:
     if not scan.packages:
         return []
-    packages = Packages(scan.packages)
-    used = {found.name for package in scan.packages for name in package.depends if (found := packages.find(name))}
-    whole = [package.name for package in scan.packages if _is_whole(packages, package.name)]
-    best = next((name for name in whole if name not in used), next(iter(whole), scan.packages[0].name))
-    folder = common_folder(scan.root, (package.path.parent for package in scan.packages))
+    main = _main_packages(scan)
+    packages = Packages(main)
+    used = {found.name for package in main for name in package.depends if (found := packages.find(name))}
+    whole = [package.name for package in main if _is_whole(packages, package.name)]
+    best = next((name for name in whole if name not in used), next(iter(whole), main[0].name))
+    folder = common_folder(scan.root, (package.path.parent for package in main))
     name = fitting_name(best)
     guesses.append(
         Guess(
@@ -211,7 +212,7 @@ def _package_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[Pro
             folder=folder,
             text=f"Package of {folder} to build",
             value=best,
-            why=f"{len(scan.packages)} packages with dependencies in their headers",
+            why=f"{len(main)} packages with dependencies in their headers",
         )
     )
     guesses.append(
@@ -228,6 +229,13 @@ def _package_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[Pro
             folder=folder, name=name, image=f"{team}/{safe_name(name)}:latest", base=DEFAULT_BASE, packages=(best,)
         )
     ]
+
+
+def _main_packages(scan: TreeScan) -> tuple[Package, ...]:
+    """Return the packages of the folder that has most of them: others may be copies, such as `deprecated/`."""
+    tops = {package.path: package.path.relative_to(scan.root).parts[:-2][:1] for package in scan.packages}
+    ((top, _),) = Counter(tops.values()).most_common(1)
+    return tuple(package for package in scan.packages if tops[package.path] == top)
 
 
 def _is_whole(packages: Packages, name: str) -> bool:

@@ -425,8 +425,11 @@ def test_package_that_others_do_not_need_is_proposed(here: Path) -> None:
         "packages/numpy/Dockerfile": header("python"),
         "packages/torch/Dockerfile": header("numpy"),
         "packages/broken/Dockerfile": header("nobody"),
+        "deprecated/old/Dockerfile": header("numpy"),
+        "deprecated/numpy/Dockerfile": header("python"),
     }
     text = proposed(here, files)
+    assert "  - folder: packages\n" in text
     assert "    packages: [torch]\n" in text
     assert [step.name for step in graph_of(here, text)] == ["python", "numpy", "torch"]
 
