@@ -40,7 +40,7 @@ def init(
     if guess.is_empty and guess.tree.image_types:
         raise WrongUseError(
             f"{root.resolve()} has only image types, which need no chainbuild.yaml",
-            hint=f"List them with chainbuild types list --repository {shlex.quote(str(root))}.",
+            hint=f"Run: chainbuild types list --repository {shlex.quote(str(root))}",
         )
     if guess.is_empty:
         raise WrongUseError(
