@@ -134,7 +134,8 @@ class UnreachableError(RegistryError):
 class BuildFailedError(ChainbuildError):
     """A Dockerfile failed to build. `log_tail` holds the last lines of the failed instruction.
 
-    `emulator_crash` is the line with which QEMU reported its crash; empty if it did not crash.
+    `emulator_crash` is the line with which QEMU reported its crash; empty if it did not crash. `line` is that of the failed
+    instruction in the Dockerfile (0: unknown, or no instruction failed), and `debug` says how to get a shell there.
     """
 
     exit_code = ExitCode.BUILD_FAILED
@@ -148,11 +149,14 @@ class BuildFailedError(ChainbuildError):
         log_tail: tuple[str, ...] = (),
         log_path: Path | None = None,
         emulator_crash: str = "",
+        line: int = 0,
     ) -> None:
         super().__init__(message, where=where, hint=hint)
         self.log_tail = log_tail
         self.log_path = log_path
         self.emulator_crash = emulator_crash
+        self.line = line
+        self.debug = ""
 
 
 class NotProvenError(ChainbuildError):

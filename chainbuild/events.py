@@ -24,6 +24,9 @@ SCHEMA: Final = "chainbuild.events/1"
 Level = Literal["info", "note", "warning", "error"]
 """The level of a message. `chainbuild.ui.messages` decides how each one looks."""
 
+Phase = Literal["export", "push", "check"]
+"""What follows when an image is built: it is exported (compressed), pushed, and then checked, recorded and tagged."""
+
 _WORD_START: Final = regex(r"(?<!^)(?=[A-Z])")
 
 
@@ -35,11 +38,16 @@ class Event(Struct, frozen=True, kw_only=True):
     def as_json(self) -> dict[str, Any]:
         """Return the event as a JSON object with `schema` and a snake_case `event`, for `--json`."""
         body = {key: _plain(value) for key, value in asdict(self).items()}
-        return {"schema": SCHEMA, "event": _WORD_START.sub("_", type(self).__name__).lower(), **body}
+        return {"schema": SCHEMA, "event": name_of(type(self)), **body}
 
     def as_json_line(self) -> str:
         """Return one line of `--json` output. It never contains a terminal escape sequence."""
         return json.dumps(self.as_json(), ensure_ascii=True, separators=(",", ":"))
+
+
+def name_of(kind: type[Event]) -> str:
+    """Return the name of a type of events in JSON: `step_started`."""
+    return _WORD_START.sub("_", kind.__name__).lower()
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True):
@@ -50,6 +58,8 @@ class PlannedStep(Struct, frozen=True, kw_only=True):
     reason: str
     image: str
     expected_seconds: float | None = None
+    needs: tuple[StepId, ...] = ()
+    """The steps of the run that must be done first."""
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -72,6 +82,13 @@ class StepStarted(Event, frozen=True, kw_only=True):
     step: StepId
     activity: str
     log_path: Path | None = None
+
+
+class StepPhase(Event, frozen=True, kw_only=True):
+    """A step enters the next phase of its work. Before the first phase, it is built or tested (see `StepStarted`)."""
+
+    step: StepId
+    phase: Phase
 
 
 class StepProgress(Event, frozen=True, kw_only=True):
@@ -168,6 +185,10 @@ class ImageResult(Struct, frozen=True, kw_only=True):
     chain_size: int = 0
     compressed_size: int = 0
     compressed_chain_size: int = 0
+    index_name: str = ""
+    """The multi-platform index that the image is in."""
+    index_platforms: tuple[str, ...] = ()
+    """The platforms of that index, also those that other runs built."""
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
@@ -176,6 +197,20 @@ class RunFinished(Event, frozen=True, kw_only=True):
     seconds: float
     succeeded: bool
     results: tuple[ImageResult, ...] = ()
+
+
+class RunPhase(Event, frozen=True, kw_only=True):
+    """All steps have ended, and the run updates the indexes, pushes its results, or loads them into the local store."""
+
+    phase: Literal["index", "push", "load"]
+
+
+class RunFailed(Event, frozen=True, kw_only=True):
+    """An error or an interrupt ended the run, apart from failures of steps. Only the journal of a run has this event."""
+
+    message: str
+    exit_code: int
+    interrupted: bool = False
 
 
 def label(level: Level) -> str:

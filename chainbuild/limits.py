@@ -148,6 +148,8 @@ ASKED_TAGS: Final = Limit("the tags in a document about stage arguments", 200, "
 
 # A manifest or template of a tree.
 TREE_FILE: Final = Limit("the size of a file that is read from the tree", 4 << 20)
+# How many folders of a tree are searched for Dockerfiles. Linux has 6,000.
+FOLDERS: Final = Limit("the folders of a tree", 200_000, "entries")
 # The expansion of a template, or all parameters of an image: nested parameters multiply.
 TEMPLATE: Final = Limit("the expanded size of a template", 4 << 20)
 # All templates and parameters of a tree, which are held in memory.

@@ -277,6 +277,8 @@ class Graph(Struct, frozen=True, kw_only=True):
     """True if nothing is tagged or pushed (index, alias, local name) before all chains succeed."""
     exact: bool = False
     """True if only this run's results are pushed, without the other images of an index in the chain registry."""
+    notes: tuple[str, ...] = ()
+    """What the layout detected in the tree and the user may have meant differently."""
 
     def __iter__(self) -> Iterator[Step]:
         for chain in self.chains:

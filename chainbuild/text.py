@@ -29,6 +29,9 @@ _ESCAPE_SEQUENCE: Final = regex(
 _HARMFUL: Final = regex("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _SURROGATE: Final = regex("[\ud800-\udfff]")
 
+# In the name that the builder gives an instruction: `[stage 2/3] RUN --mount=… command`.
+_FLAGS: Final = regex(r"(?<!\S)(?P<word>RUN|COPY|ADD)(?:\s+--[a-z]+(?:=\S*)?)+")
+
 _PAST: Final = {
     "build": "built",
     "reuse": "reused",
@@ -180,6 +183,15 @@ def _escape(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode("ascii")
+
+
+def short_instruction(text: str, width: int = 0) -> str:
+    """Make an instruction safe to show on one line, without the mounts and other flags of a RUN, COPY or ADD.
+
+    `width`: shorten it to so many columns; 0: do not.
+    """
+    shown = " ".join(_FLAGS.sub(r"\g<word>", visible(text)).split())
+    return clip(shown, width) if width else shown
 
 
 def visible_lines(text: str) -> list[str]:

@@ -37,13 +37,16 @@ else:
 
 
 @overload
-def convert(document: object, kind: type[_T]) -> _T: ...
+def convert(document: object, kind: type[_T], *, make: Callable[[Any, Any], Any] | None = None) -> _T: ...
 @overload
-def convert(document: object, kind: Any) -> Any: ...
-def convert(document: object, kind: Any) -> Any:
-    """Return a value of a type from what a JSON document holds. Errors: `msgspec.ValidationError`."""
+def convert(document: object, kind: Any, *, make: Callable[[Any, Any], Any] | None = None) -> Any: ...
+def convert(document: object, kind: Any, *, make: Callable[[Any, Any], Any] | None = None) -> Any:
+    """Return a value of a type from what a JSON document holds; `make(kind, value)` makes types that `msgspec` does not know.
+
+    Errors: `msgspec.ValidationError`.
+    """
     _collect(kind)
-    return msgspec.convert(document, kind)
+    return msgspec.convert(document, kind, dec_hook=make)
 
 
 def decode_json(raw: bytes | str, kind: type[_T], *, make: Callable[[Any, Any], Any] | None = None) -> _T:

@@ -19,7 +19,7 @@ they work together. All commands also accept `--help` (`-h`).
 """
 _FLAG: Final = re.compile(r"(?<![\w`/-])(--?[A-Za-z][\w-]*)(?![\w`])")
 _CODE: Final = re.compile(r"(`[^`]*`)")
-_PAGE: Final = re.compile(r"(?<![\w/])docs/([\w/-]+)\.md(#[\w-]+)?")
+_PAGE: Final = re.compile(r"Read more: chainbuild docs ([\w/-]+)")
 
 
 def write_reference(target: Path) -> None:
@@ -140,7 +140,7 @@ def _prose(text: str | None) -> str:
 
 def _plain(text: str) -> str:
     text = re.sub(r"([\\*_\[\]<>$~])", r"\\\1", text)
-    return _PAGE.sub(lambda match: f"[{match[1]}]({match[1]}.md{match[2] or ''})", _FLAG.sub(r"`\1`", text))
+    return _PAGE.sub(lambda match: f"Read more: [{match[1]}]({match[1]}.md)", _FLAG.sub(r"`\1`", text))
 
 
 def _cell(text: str) -> str:

@@ -74,10 +74,14 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     image: str = ""
     """The push target, `registry/repository:tag`."""
     export: Path | None = None
-    """A folder to export the target's files to instead. With neither, the build only runs."""
+    """A folder to export the target's files to instead."""
+    load: str = ""
+    """The name in the engine's local store to load the image under instead. With none of these, the build only runs."""
     seconds: float | None = None
     """The timeout of the build in seconds."""
     no_cache: bool = False
+    quoted: bool = True
+    """Whether a failure without output shows the builder's excerpt of the Dockerfile: no, if the user did not write it."""
     compression: tuple[str, int] = STEP_COMPRESSION
 
     def where(self, line: int) -> str:

@@ -67,6 +67,9 @@ class BuildxDriver:
         compression, level = spec.compression
         if spec.export is not None:
             output = {"type": "local", "dest": str(spec.export)}
+        elif spec.load:
+            # Layers of steps are compressed with zstd, which the engine's containerd does not know as a docker media type.
+            output = {"type": "docker", "name": spec.load, "oci-mediatypes": "true"}
         elif not spec.image:
             output = {"type": "cacheonly"}
         else:
@@ -84,9 +87,10 @@ class BuildxDriver:
             }
         args = dict(spec.args)
         builder = self._known.get(self.builder_for(spec.platform))
-        if spec.image and builder is not None and builder.rewrites_times:
-            output["rewrite-timestamp"] = "true"
+        if (spec.image or spec.load) and builder is not None and builder.rewrites_times:
             args.setdefault("SOURCE_DATE_EPOCH", str(EPOCH))
+            if spec.image:
+                output["rewrite-timestamp"] = "true"
         return {
             "context_path": str(spec.context),
             "file": str(file or spec.dockerfile),
@@ -138,7 +142,7 @@ class BuildxDriver:
 
         started = time.monotonic()
         for tries_left in reversed(range(_TRIES)):
-            progress = Progress(spec.step, emit, hidden=hidden_flags(spec))
+            progress = Progress(spec.step, emit, hidden=hidden_flags(spec), phases=bool(spec.image))
             try:
                 digest = self._tried(spec, progress)
                 break
@@ -190,6 +194,16 @@ class BuildxDriver:
         from chainbuild.builder.solve import solve
 
         return solve(self, specs, emit, begins)
+
+    def load(self, specs: Sequence[BuildSpec], emit: Emit) -> None:
+        """Build an image into the engine's local store; `specs` are its build, last, and those below it in the same solve.
+
+        The builder uses its cache. Errors: as those of `build`.
+        """
+        from chainbuild.builder.loading import load
+
+        self.inspect(specs[-1].platform)
+        load(self, specs, emit)
 
     def bake(self, file: Path, specs: Sequence[BuildSpec], targets: list[str]) -> Iterator[str]:
         """Run bake for the targets of a file, one for each spec, and return the lines of its progress."""

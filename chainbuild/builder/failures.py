@@ -36,6 +36,7 @@ _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|s
 _NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
 _NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
+_EXCERPT_LINES = 15
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
@@ -72,10 +73,11 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         return BuildFailedError(
             f"{spec.step}: QEMU crashed while running {instruction!r}; the emulator is at fault, not the Dockerfile",
             where=where,
-            hint="Run it again, use another QEMU version (see script/setup), or use a native builder for this platform:"
+            hint="Run it again, use another version of QEMU, or use a native builder for this platform:"
             f" --builder {spec.platform.name}=NAME.",
             log_tail=failure.tail,
             emulator_crash=_line_of(crash),
+            line=failure.line,
         )
     if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
         return BuildFailedError(f"{spec.step}: the build was cancelled", where=where)
@@ -94,7 +96,8 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         + (f"exited with code {ended[1]}" if ended else f"failed: {cause}"),
         where=where,
         hint=_hint(spec, output),
-        log_tail=failure.tail or tuple(failure.text.splitlines()[-15:]),
+        log_tail=failure.tail or (tuple(failure.text.splitlines()[-_EXCERPT_LINES:]) if spec.quoted else ()),
+        line=failure.line,
     )
 
 

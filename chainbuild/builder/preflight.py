@@ -12,8 +12,9 @@ from typing import Final, Protocol
 from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.failures import emulation_hint
 from chainbuild.errors import ChainbuildError, NotReadyError, WrongUseError
-from chainbuild.host.docker import no_docker_command
+from chainbuild.host.docker import engine_error, no_docker_command, no_engine
 from chainbuild.references import Platform
+from chainbuild.text import last_line
 
 BUILDX_NEEDED: Final = (0, 13)
 """The first buildx with `--progress=rawjson`."""
@@ -87,8 +88,5 @@ def engine_problem() -> str:
     )
     if done.returncode == 0:
         return ""
-    said = done.stderr.strip().splitlines()
-    return (
-        f"cannot reach a Docker Engine: {said[-1] if said else 'docker version failed'}\n"
-        "    Start it (systemctl start docker, or Docker Desktop); script/setup does it on Debian."
-    )
+    reason = last_line(done.stderr, "docker version failed")
+    return str(engine_error(done.stderr, reason) or no_engine(reason))

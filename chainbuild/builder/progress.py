@@ -17,7 +17,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.events import Emit, LogLine, Message, StepProgress, labelled
+from chainbuild.events import Emit, LogLine, Message, Phase, StepPhase, StepProgress, labelled
 from chainbuild.patterns import regex
 from chainbuild.step_id import StepId
 
@@ -53,13 +53,35 @@ class LogTail:
         return (*(text for _, text in shown), *gap, *tuple(self._last)[-ending:])
 
 
+class StepTail:
+    """Keeps the last lines of each instruction of a step."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, LogTail] = {}
+        """The instruction that printed most recently comes last."""
+
+    def add(self, vertex: str, text: str, *, stderr: bool) -> None:
+        """Add a line of an instruction."""
+        tail = self._tails.pop(vertex, None) or LogTail()
+        tail.add(text, stderr=stderr)
+        self._tails[vertex] = tail
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the last lines of the instruction that printed last: the failed one, since the others were cancelled."""
+        # Lines without a vertex are the client's own: it quotes the file instead of the output.
+        vertex = next((name for name in reversed(self._tails) if name), "")
+        return self._tails[vertex].lines() if vertex in self._tails else ()
+
+
 # BuildKit's util/progress/logs: the limits are 2 MiB of output per instruction and 200 KiB per second.
 _CLIPPED = regex(r"\[output clipped, log limit (?P<limit>.+) reached\]")
 _LIFT = "BUILDKIT_STEP_LOG_MAX_SIZE=-1 and BUILDKIT_STEP_LOG_MAX_SPEED=-1 in the environment of its daemon"
 _EXCERPT = regex(r"^(?P<file>\S.*):(?P<line>[0-9]+)$")
 _RULE = regex(r"^-{10,}$")
 _PUSHED = regex(r"pushing manifest for .+@(?P<digest>sha256:[0-9a-f]{64})")
-_PHASES = ("exporting ", "pushing ")
+_EXPORT = "exporting to "
+_PUSH = "pushing "
+_PHASES = ("exporting ", _PUSH)
 
 
 class JsonStream:
@@ -129,9 +151,14 @@ def hidden_flags(spec: BuildSpec) -> str:
 class Progress:
     """Follows a build, emits its events, and keeps the facts for an error message."""
 
-    def __init__(self, step: StepId, emit: Emit, *, hidden: str = "") -> None:
-        """`hidden` is left out of everything that is shown: the flags that a copy of the Dockerfile has in addition."""
+    def __init__(self, step: StepId, emit: Emit, *, hidden: str = "", phases: bool = True) -> None:
+        """`hidden` is left out of everything that is shown: the flags that a copy of the Dockerfile has in addition.
+
+        Without `phases`, the build is only a part of the step's work, and its export is no phase of the step.
+        """
         self._step = step
+        self._phases: list[Phase] = ["push", "export"] if phases else []
+        """The phases that have not begun, the next one last."""
         self._hidden = hidden
         self._emit = emit
         self._stream = JsonStream()
@@ -160,12 +187,16 @@ class Progress:
             vertex = self._vertices.setdefault(raw["digest"], _Vertex())
             vertex.name = raw.get("name", vertex.name)
             vertex.error = raw.get("error", "") or vertex.error
+            if raw.get("started") and vertex.name.startswith(_EXPORT):
+                self._begin("export")
             if raw.get("started") and not raw.get("completed") and not vertex.name.startswith("[internal]"):
                 self._now(vertex.name)
             if raw.get("completed"):
                 self._flush(vertex)
-                self.exported |= vertex.name.startswith("exporting to ") and not vertex.error
+                self.exported |= vertex.name.startswith(_EXPORT) and not vertex.error
         for raw in value.get("statuses") or ():
+            if raw.get("started") and str(raw.get("id")).startswith(_PUSH):
+                self._begin("push")
             if raw.get("completed") and (match := _PUSHED.fullmatch(str(raw.get("id")))):
                 self.pushed = match["digest"]
             if raw.get("total") or raw.get("current"):
@@ -186,6 +217,12 @@ class Progress:
         for raw in value.get("warnings") or ():
             text = base64.b64decode(raw.get("short") or b"").decode("utf-8", "replace")
             self._emit(LogLine(step=self._step, vertex="", text=labelled("warning", text), stream="stderr"))
+
+    def _begin(self, phase: Phase) -> None:
+        """Emit that a phase begins, unless it or a later one has begun."""
+        while phase in self._phases:
+            if self._phases.pop() == phase:
+                self._emit(StepPhase(step=self._step, phase=phase))
 
     def _now(self, doing: str) -> None:
         if doing != self._doing:

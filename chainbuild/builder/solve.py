@@ -31,7 +31,7 @@ def solve(
     """Build the steps; see `BuildxDriver.solve`."""
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        run = _Solve(driver, specs, emit, begins, _written(driver, specs, folder, stack))
+        run = _Solve(driver, specs, emit, begins, bake_file(driver, specs, folder, stack))
         thread = threading.Thread(target=run.follow, name="solve", daemon=True)
         thread.start()
         try:
@@ -103,7 +103,8 @@ def name_of(place: int) -> str:
     return f"{TARGET}{place}"
 
 
-def _written(driver: BuildxDriver, specs: Sequence[BuildSpec], folder: Path, stack: ExitStack) -> Path:
+def bake_file(driver: BuildxDriver, specs: Sequence[BuildSpec], folder: Path, stack: ExitStack) -> Path:
+    """Write the file for bake, with a target for each build, and return its path. The stack keeps the contexts."""
     targets: dict[str, object] = {}
     for place, spec in enumerate(specs):
         own = folder / str(place)

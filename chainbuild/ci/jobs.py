@@ -1,6 +1,7 @@
 """Group the steps of a graph into the jobs of a workflow, the same for every vendor.
 
-A *build* job builds an option on one platform, or a part of it. An *index* job adds results to the option's index.
+A *build* job builds an option or a layer on one platform, or a part of it. An *index* job adds results to the option's
+index. A *release* job only moves tags.
 
 The last job of every platform adds its platform to the index, but two jobs that do so at the same time may overwrite each
 other's change. With several platforms, index jobs therefore follow after all of them: they reuse everything and only
@@ -12,22 +13,24 @@ The durations of steps come from the records in the chain registry.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from itertools import groupby
+from itertools import count, groupby
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from chainbuild.model import Chain, Graph, Step
+from chainbuild.patterns import regex
 from chainbuild.records.record import Lookup
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
 from chainbuild.text import duration
+from chainbuild.values import replace
 
 _AT_ONCE: Final = 8
+_UNFIT: Final = regex(r"[^A-Za-z0-9_-]")
 
 
 class LastRecords(Protocol):
@@ -52,10 +55,11 @@ JobId = str
 
 
 class JobKind(StrEnum):
-    """The purpose of a job."""
+    """The purpose of a job. Only build jobs need a builder and have a deadline."""
 
     BUILD = "build"
     INDEX = "index"
+    RELEASE = "release"
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -68,7 +72,14 @@ class Job(Struct, frozen=True, kw_only=True):
     title: str
     kind: JobKind
     option: str
+    """The option or layer; empty if the job is for several."""
     platforms: tuple[Platform, ...]
+    commands: tuple[tuple[str, ...], ...] = ()
+    """The command lines to run, in order; a build job has one."""
+    hosts: tuple[str, ...] = ()
+    """The registries that it pushes to, beside the chain registry."""
+    release_plan: str = ""
+    """The release plan that a release job applies, if it has changed."""
     base: ImageReference | None = None
     """The result of the option before it; None: the workflow's own base image."""
     until: int | None = None
@@ -91,6 +102,41 @@ class JobGraph(Struct, frozen=True, kw_only=True):
         return {job.id: job for job in self.jobs}
 
 
+class JobList:
+    """Collects jobs in order. A job's requested name becomes one that every vendor accepts and no other job has."""
+
+    def __init__(self, jobs: Iterable[Job] = ()) -> None:
+        self.jobs = list(jobs)
+        self._taken = {name for job in self.jobs for name in (job.id, job.goes_on)}
+
+    @property
+    def last(self) -> tuple[JobId, ...]:
+        """The jobs that no other job needs."""
+        needs = {need for job in self.jobs for need in job.needs}
+        return tuple(job.id for job in self.jobs if job.id not in needs)
+
+    def extend(self, jobs: Iterable[Job]) -> None:
+        """Append jobs that need each other. Their names change if other jobs have them."""
+        names: dict[JobId, JobId] = {}
+        for job in jobs:
+            names[job.id] = self.add(replace(job, needs=tuple(names[need] for need in job.needs)))
+
+    def add(self, job: Job) -> JobId:
+        """Append a job, and return its name. A build job also gets a name for the job that continues it."""
+        name = self._unique(job.id)
+        goes_on = self._unique(f"{name}-goes-on") if job.kind is JobKind.BUILD else ""
+        self.jobs.append(replace(job, id=name, goes_on=goes_on))
+        return name
+
+    def _unique(self, requested: str) -> JobId:
+        name = _UNFIT.sub("-", requested)
+        name = name if name[0].isalpha() else f"option-{name}"
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        unique = next(candidate for candidate in names if candidate not in self._taken)
+        self._taken.add(unique)
+        return unique
+
+
 class Part(Struct, frozen=True, kw_only=True):
     """Steps of a chain that one job builds; `until` is None for the last part of the chain."""
 
@@ -106,12 +152,28 @@ class JobSplit(Struct, frozen=True, kw_only=True):
     seconds: Mapping[StepId, float]
 
 
-def make_jobs(graph: Graph, runner_of: Callable[[Platform], Hashable], split: JobSplit | None = None) -> JobGraph:
-    """Return the jobs of a graph.
+def make_jobs(
+    graph: Graph,
+    runner_of: Callable[[Platform], Hashable],
+    split: JobSplit | None = None,
+    *,
+    indexes: bool = True,
+) -> JobGraph:
+    """Return the jobs of a graph. `indexes`: with a job for the index of each option that has several platforms.
 
     `runner_of` returns the kind of machine that a platform is built on: platforms with equal kinds can share a machine.
     """
-    return _Maker(graph, runner_of, split).made()
+    return _Maker(graph, runner_of, split).made(indexes=indexes)
+
+
+def groups(
+    platforms: Iterable[Platform], runner_of: Callable[[Platform], Hashable]
+) -> tuple[tuple[Platform, ...], ...]:
+    """Return the platforms that can share a machine, group by group."""
+    by_machine: dict[Hashable, list[Platform]] = {}
+    for platform in platforms:
+        by_machine.setdefault(runner_of(platform), []).append(platform)
+    return tuple(tuple(group) for group in by_machine.values())
 
 
 def cut(chain: Chain, split: JobSplit | None) -> tuple[Part, ...]:
@@ -141,69 +203,75 @@ class _Maker:
         self._graph = graph
         self._runner_of = runner_of
         self._split = split
-        self._jobs: list[Job] = []
-        self._taken: set[JobId] = set()
+        self._jobs = JobList()
+        self._homes = {
+            step.id: (chain.option, chain.platform.name) for chain in graph.chains for step in chain.all_steps
+        }
+        """The option or layer and the platform of each step."""
         self._last: dict[tuple[str, str], JobId] = {}
         """The last job of an option on a platform."""
         self._indexed: dict[str, JobId] = {}
         """The last job that writes an option's index."""
 
-    def made(self) -> JobGraph:
-        before: str | None = None
+    def made(self, *, indexes: bool) -> JobGraph:
         for option in dict.fromkeys(chain.option for chain in self._graph.chains):
             chains = [chain for chain in self._graph.chains if chain.option == option]
             for chain in chains:
-                self._build_jobs(chain, before)
-            if len(chains) > 1:
-                self._index_jobs(option, chains, before)
-            before = option
-        return JobGraph(jobs=tuple(self._jobs), notes=tuple(self._notes()))
+                self._build_jobs(chain)
+            if indexes and len(chains) > 1:
+                self._index_jobs(option, chains)
+        return JobGraph(jobs=tuple(self._jobs.jobs), notes=tuple(self._notes()))
 
-    def _build_jobs(self, chain: Chain, before: str | None) -> None:
+    def _build_jobs(self, chain: Chain) -> None:
         name = f"{chain.option}-{chain.platform.name}"
-        needed = self._last.get((before or "", chain.platform.name))
+        needs = self._needs(chain)
         for part in cut(chain, self._split):
             ends = part.until is None
-            job_id = self._name(name if ends else f"{name}-until-{part.until}")
             title = f"{chain.option} on {chain.platform.name}"
-            self._jobs.append(
+            job_id = self._jobs.add(
                 Job(
-                    id=job_id,
+                    id=name if ends else f"{name}-until-{part.until}",
                     title=title if ends else f"{title}, until {part.until}",
                     kind=JobKind.BUILD,
                     option=chain.option,
                     platforms=(chain.platform,),
-                    base=self._result_of(before, chain.platform),
+                    base=self._result_of(self._below(chain), chain.platform),
                     until=part.until,
                     steps=tuple(step.id for step in part.steps),
-                    needs=(needed,) if needed else (),
+                    needs=needs,
                     seconds=part.seconds,
-                    goes_on=self._name(f"{job_id}-goes-on"),
                 )
             )
-            needed = job_id
+            needs = (job_id,)
             self._last[chain.option, chain.platform.name] = job_id
 
-    def _index_jobs(self, option: str, chains: Iterable[Chain], before: str | None) -> None:
-        groups: dict[Hashable, list[Chain]] = {}
-        for chain in chains:
-            groups.setdefault(self._runner_of(chain.platform), []).append(chain)
+    def _needs(self, chain: Chain) -> tuple[JobId, ...]:
+        """Return the last jobs of all other chains that a chain takes images from."""
+        steps = (need for step in chain.all_steps for need in step.needs)
+        homes = dict.fromkeys(self._homes[step] for step in steps)
+        return tuple(self._last[home] for home in homes if home != (chain.option, chain.platform.name))
+
+    def _below(self, chain: Chain) -> str | None:
+        """Return the option or layer that a chain is based on, if the graph has it."""
+        return self._homes[chain.base][0] if isinstance(chain.base, StepId) else None
+
+    def _index_jobs(self, option: str, chains: Sequence[Chain]) -> None:
+        below = self._below(chains[0])
+        together = groups([chain.platform for chain in chains], self._runner_of)
         needs = [self._last[option, chain.platform.name] for chain in chains]
-        for group in groups.values():
-            platforms = tuple(chain.platform for chain in group)
+        for platforms in together:
             names = [platform.name for platform in platforms]
             several = len(platforms) > 1
-            if several and before:
-                needs.append(self._indexed[before])  # its base is the index of the option before it
-            job_id = self._name("-".join([option, "index", *(names if len(groups) > 1 else [])]))
-            self._jobs.append(
+            if several and below:
+                needs.append(self._indexed[below])  # its base is the index of the option before it
+            job_id = self._jobs.add(
                 Job(
-                    id=job_id,
+                    id="-".join([option, "index", *(names if len(together) > 1 else [])]),
                     title=f"{option}: index of {', '.join(names)}",
                     kind=JobKind.INDEX,
                     option=option,
                     platforms=platforms,
-                    base=self._index_of(before) if several else self._result_of(before, platforms[0]),
+                    base=self._index_of(below) if several else self._result_of(below, platforms[0]),
                     needs=tuple(dict.fromkeys(needs)),
                 )
             )
@@ -222,25 +290,13 @@ class _Maker:
         names = self._chain_of(option).publication if option else None
         return names.index if names else None
 
-    def _name(self, requested: str) -> JobId:
-        """Return a name that every vendor accepts and no other job has."""
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", requested)
-        if not name[0].isalpha():
-            name = f"option-{name}"
-        unique, count = name, 1
-        while unique in self._taken:
-            count += 1
-            unique = f"{name}-{count}"
-        self._taken.add(unique)
-        return unique
-
     def _notes(self) -> Iterator[str]:
         if self._split is None:
             return
         unknown = [step.id for step in self._graph if step.id not in self._split.seconds]
         if unknown:
             yield f"--split ignores these steps, because no duration is recorded: {', '.join(map(str, unknown))}"
-        for job in self._jobs:
+        for job in self._jobs.jobs:
             if job.seconds > self._split.most:
                 steps = ", ".join(map(str, job.steps))
                 yield f"{job.id} is longer than --split: {steps} took {duration(job.seconds)} last time"

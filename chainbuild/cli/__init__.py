@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -43,14 +44,45 @@ def _end(code: int) -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments` and return the exit code."""
     try:
-        from chainbuild.cli.app import COMMANDS, app, with_default_command
+        from chainbuild.cli.app import ALIASES, COMMANDS, app, with_default_command
         from chainbuild.cli.completion import say_build
+        from chainbuild.cli.old_spellings import current_spelling
 
-        say_build(os.environ, COMMANDS)
-        result = app(args=with_default_command(arguments), prog_name="chainbuild", standalone_mode=False)
+        say_build(os.environ, COMMANDS | ALIASES)
+        current, notes = current_spelling(with_default_command(arguments))
+        if notes:
+            _print_notes(notes, as_json="--json" in arguments)
+        result = app(args=current, prog_name="chainbuild", standalone_mode=False)
+        if not arguments and current == ["--help"]:
+            _offer_init()
     except BaseException as error:  # noqa: BLE001  # the one place where errors become output
         return _report(error, as_json="--json" in arguments)
     return int(result or 0)
+
+
+def _print_notes(notes: Iterable[str], *, as_json: bool) -> None:
+    from chainbuild.cli.output import messages
+
+    messages(json=as_json).note(*notes)
+
+
+def _offer_init() -> None:
+    """Print a note that names `chainbuild init` if the current folder has something to build."""
+    from contextlib import suppress
+    from pathlib import Path
+
+    from chainbuild.cli.output import messages
+    from chainbuild.operations.init import look
+
+    with suppress(OSError):
+        scan = look(Path.cwd())
+        if not scan.is_empty:
+            science = ["science"] if scan.tree.science else []
+            names = ", ".join([*scan.options, *(layer.folder for layer in scan.layers), *science])
+            messages().note(
+                f"this folder can be built: {names}\nchainbuild init writes a chainbuild.yaml for it. Then chainbuild"
+                " without arguments builds it."
+            )
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:

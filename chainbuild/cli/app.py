@@ -46,9 +46,12 @@ _GROUPED: Final = {
     ),
     "Inspect images": (
         _entry("why", "Explain why a step would be built: what differs from its last record."),
+        _entry("report", "Write a page with the timeline of a run."),
         _entry("images", "List the images of the chain registry."),
         _entry("inspect", "Show how an image was made, step by step.", "images.inspect"),
         _entry("diff", "Compare two images: packages, files, size, configuration, steps."),
+        _entry("files", "List and print files of an image, and show what a step added."),
+        _entry("debug", "Start a shell at the instruction of a Dockerfile that failed."),
         _entry("shell", "Start a shell in an image, in the current folder."),
         _entry("minimize", "Explain what a slim image contains and what was removed.", "minimize.app"),
         _entry("sbom", "Print the bill of materials of an image (SPDX)."),
@@ -69,6 +72,7 @@ _GROUPED: Final = {
         _entry("bootstrap", "Make a base image from the packages of a distribution."),
         _entry("native", "Make the native compilers for emulated builds on a base image."),
         _entry("ci", "Print a CI workflow for this tree."),
+        _entry("docs", "Print a page of the documentation."),
     ),
 }
 _ENTRIES: Final = {
@@ -82,6 +86,9 @@ _ENTRIES: Final = {
 GROUPS: Final = {heading: tuple(entry.name for entry in entries) for heading, entries in _GROUPED.items()}
 """The names of the commands by the heading under which `--help` lists them."""
 COMMANDS: Final = frozenset(_ENTRIES)
+
+ALIASES: Final = frozenset({"help", "version"})
+"""Words that people type in place of `--help` and `--version`."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -147,7 +154,7 @@ def _version(requested: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
@@ -189,11 +196,13 @@ def _evaluate_annotations(function: Callable[..., int]) -> None:
 
 _BUILD_ARGUMENTS = 6
 """PLATFORM REPO TAG BASE OPTION PRODUCTION. With that many arguments, an unknown first one is a wrong platform."""
-_OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+_OWN_FLAGS = frozenset({"--help", "-h", "--version", "-V", "--install-completion", "--show-completion"})
 
 
 def with_default_command(arguments: list[str]) -> list[str]:
     """Return the arguments, with `build` in front if they name no command: `chainbuild amd64 …`, or none in a project.
+
+    `help COMMAND` and `version` are `COMMAND --help` and `--version`.
 
     Errors: `WrongUseError`, with the nearest command, if the first argument is neither a command nor a platform.
     """
@@ -201,7 +210,11 @@ def with_default_command(arguments: list[str]) -> list[str]:
         from chainbuild.project.location import find_project
 
         return ["build"] if find_project(Path.cwd()) else ["--help"]
-    first = arguments[0]
+    first, *others = arguments
+    if first == "help":
+        return [*others, "--help"]
+    if arguments == ["version"]:
+        return ["--version"]
     if first in COMMANDS or first in _OWN_FLAGS:
         return arguments
     if first.startswith("-"):
@@ -212,10 +225,10 @@ def with_default_command(arguments: list[str]) -> list[str]:
                 hint=f"Move {first} behind {named}.",
             )
         return ["build", *arguments]
-    if len(arguments) < _BUILD_ARGUMENTS and not _is_platform(first):
+    if not _is_platform(first) and (len(arguments) < _BUILD_ARGUMENTS or any(map(_is_platform, others))):
         from chainbuild.text import perhaps_you_meant
 
-        hint = perhaps_you_meant(first, COMMANDS)
+        hint = perhaps_you_meant(first, COMMANDS | ALIASES)
         raise WrongUseError(f"{first!r} is neither a command nor a platform", hint=f"{hint}See chainbuild --help.")
     return ["build", *arguments]
 

@@ -83,9 +83,9 @@ def platforms(_: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def options(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the tree's folders with numbered Dockerfiles that can be appended to the list."""
-    from chainbuild.operations.init import look
+    from chainbuild.operations.tree_scan import option_folders
 
-    return _listed(look(_root(ctx)).options, incomplete)
+    return _listed(option_folders(_root(ctx)), incomplete)
 
 
 def last(field: str) -> Offers:
@@ -109,11 +109,19 @@ def numbers(ctx: typer.Context, _: str) -> list[str]:
 
     Which option is meant is unknown: click hides the arguments before a flag that has no value yet.
     """
-    from chainbuild.operations.init import look
+    from chainbuild.layouts.numbered_names import numbered_names
+    from chainbuild.operations.tree_scan import option_folders
 
     root = _root(ctx)
-    files = (path for name in look(root).options for path in (root / name).glob("[0-9]*-Dockerfile-*"))
-    return sorted({path.name.partition("-")[0] for path in files})
+    return sorted({item.prefix for name in option_folders(root) for item in numbered_names(root / name)})
+
+
+@_quiet
+def pages(_: typer.Context, __: str) -> list[str]:
+    """Return the pages of the documentation."""
+    from chainbuild.host.package_data import documentation_pages
+
+    return list(documentation_pages())
 
 
 @_quiet
@@ -122,6 +130,12 @@ def images(ctx: typer.Context, _: str) -> list[str]:
     from chainbuild.model import published
 
     return sorted({str(names.release) for _, names in published(_graph(ctx).chains)})
+
+
+@_quiet
+def images_and_steps(ctx: typer.Context, _: str) -> list[str]:
+    """Return the results of the last run here, the images of the project's layers, and the steps of both."""
+    return sorted({*images(ctx, ""), *steps(ctx, "")})
 
 
 def _graph(ctx: typer.Context) -> Graph:

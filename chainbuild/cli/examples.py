@@ -17,7 +17,7 @@ EXAMPLES: Final = {
         "chainbuild plan amd64 acme/tools v1 debian:12-slim stock debian:12-slim",
         "command.md",
     ),
-    "layer": ("chainbuild layer tools --tag acme/tools:1.0 --base debian:bookworm-slim", "layers.md"),
+    "layer": ("chainbuild layer tools --image acme/tools:1.0 --base debian:bookworm-slim", "layers.md"),
     "science": ("chainbuild science plan --repo ghcr.io/acme/compute-images", "science.md"),
     "science plan": ("chainbuild science plan --repo ghcr.io/acme/compute-images --ref origin/main", "science.md"),
     "science build": ("chainbuild science build --repo ghcr.io/acme/compute-images --push", "science.md"),
@@ -25,15 +25,18 @@ EXAMPLES: Final = {
     "types": ("chainbuild types list", "image-types.md"),
     "types list": ("chainbuild types list 'casa-dev:*'", "image-types.md"),
     "types plan": ("chainbuild types plan 'casa-dev:*'", "image-types.md"),
-    "types create": ("chainbuild types create 'casa-dev:*' --platform amd64", "image-types.md"),
+    "types build": ("chainbuild types build 'casa-dev:*' --platform amd64", "image-types.md"),
     "types update": ("chainbuild types update 'casa-dev:*' --dry-run", "image-types.md"),
     "types publish": ("chainbuild types publish 'casa-dev:*' --public ghcr.io/acme", "image-types.md"),
-    "types new": ("chainbuild types new my-dev --from casa-dev/debian-12", "image-types.md"),
+    "types new": ("chainbuild types new my-dev --based-on casa-dev/debian-12", "image-types.md"),
     "init": ("chainbuild init --dry-run", "project-file.md"),
     "why": ("chainbuild why 20-openblas", "reuse.md"),
     "images": ("chainbuild images acme/tools", "command.md"),
     "inspect": ("chainbuild inspect acme/tools:v1-stock-amd64", "command.md"),
     "diff": ("chainbuild diff acme/tools:v1-stock-amd64 acme/tools:v2-stock-amd64 --files", "command.md"),
+    "files": ("chainbuild files 40-openblas --added", "command.md"),
+    "report": ("chainbuild report --open", "output.md"),
+    "debug": ("chainbuild debug 40-openblas", "debugging.md"),
     "shell": ("chainbuild shell acme/tools:v1-stock-amd64 -- python3 --version", "command.md"),
     "minimize": ("chainbuild minimize removed acme/tools:v1-stock-amd64", "stages.md"),
     "minimize explain": (
@@ -50,7 +53,7 @@ EXAMPLES: Final = {
     "release create": ("chainbuild release create --to 'ghcr.io/acme/{name}:{tag}'", "release-plans.md"),
     "release update": ("chainbuild release update 'acme/tools:*'", "release-plans.md"),
     "release show": ("chainbuild release show --html plan.html", "release-plans.md"),
-    "release publish": ("chainbuild release publish -o site", "release-plans.md"),
+    "release page": ("chainbuild release page -o site", "release-plans.md"),
     "release apply": ("chainbuild release apply --dry-run", "release-plans.md"),
     "release rollback": ("chainbuild release rollback --dry-run", "release-plans.md"),
     "singularity": ("chainbuild singularity create 'acme/tools:*-amd64'", "singularity.md"),
@@ -77,6 +80,7 @@ EXAMPLES: Final = {
     "trust key": ("chainbuild trust key", "trust.md"),
     "bootstrap": ("chainbuild bootstrap debian:bookworm-slim --platform amd64,aarch64", "registry.md"),
     "native": ("chainbuild native debian:bookworm-slim --platform aarch64", "native.md"),
+    "docs": ("chainbuild docs getting-started", "index.md"),
     "ci": (
         "chainbuild ci github amd64 acme/tools v1 debian stock debian --registry ghcr.io/acme",
         "ci.md",
@@ -88,4 +92,4 @@ EXAMPLES: Final = {
 def ending(command: str) -> str:
     """Return the end of a command's help, marked so that click does not join its lines."""
     example, page = EXAMPLES[command]
-    return f"\b\nExample:\n  {example}\nSee docs/{page}"
+    return f"\b\nExample:\n  {example}\nRead more: chainbuild docs {page.removesuffix('.md')}"

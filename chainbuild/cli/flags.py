@@ -50,7 +50,7 @@ Builders = Annotated[
     ),
 ]
 Registry = Annotated[str | None, _registry(" (default: the managed registry on localhost:5000).")]
-SharedRegistry = Annotated[str | None, _registry(", shared by all jobs. Required.")]
+SharedRegistry = Annotated[str | None, _registry(", shared by all jobs (default: that of chainbuild.yaml).")]
 Port = Annotated[
     int | None,
     typer.Option(
@@ -69,10 +69,26 @@ FailIfBuild = Annotated[
 DryRun = Annotated[bool, _dry_run("Show what would be done, without doing it.")]
 DryRunOfFile = Annotated[bool, _dry_run("Print the file instead of writing it.")]
 DryRunOfFiles = Annotated[bool, _dry_run("Print the files instead of writing them.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="If an instruction fails, start a shell at it after the run. Needs a terminal.")
+]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows even more.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+
+
+def _file(name: str, suffix: str, text: str) -> Any:
+    return typer.Option(f"--{name}", metavar=f"FILE.{suffix}", dir_okay=False, help=text, show_default=False)
+
+
+Report = Annotated[
+    Path | None,
+    _file("report", "html", "Write a page with the timeline of the run: phases, waits, sizes, checks, warnings."),
+]
+Trace = Annotated[
+    Path | None, _file("trace", "json", "Write the timeline for trace viewers: Perfetto, chrome://tracing.")
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
 OnePlatform = Annotated[
     str | None,
@@ -80,7 +96,7 @@ OnePlatform = Annotated[
         "--platform",
         metavar="PLATFORM",
         autocompletion=completion.platforms,
-        help="Platform of the image (default: this machine's).",
+        help="Platform of the image (default: this machine's, or the only one that exists).",
     ),
 ]
 RetestPlatform = Annotated[
@@ -114,12 +130,6 @@ def _argument(name: str, *, optional: bool = False) -> Any:
     )
 
 
-PlatformArgument = Annotated[str, _argument("PLATFORM")]
-RepoArgument = Annotated[str, _argument("REPO")]
-TagArgument = Annotated[str, _argument("TAG")]
-BaseArgument = Annotated[str, _argument("BASE")]
-OptionArgument = Annotated[str, _argument("OPTION")]
-ProductionArgument = Annotated[str, _argument("PRODUCTION")]
 OptionalPlatform = Annotated[str | None, _argument("PLATFORM", optional=True)]
 OptionalRepo = Annotated[str | None, _argument("REPO", optional=True)]
 OptionalTag = Annotated[str | None, _argument("TAG", optional=True)]
@@ -177,6 +187,14 @@ def _context(default: str, metavar: str | None = None) -> Any:
 
 Context = Annotated[Path | None, _context("the folder that contains the options", "DIR")]
 LayerContext = Annotated[Path | None, _context("DIR")]
+BaseArg = Annotated[
+    str | None,
+    typer.Option(
+        "--base-arg",
+        metavar="NAME",
+        help="ARG before FROM that takes the base image (default: detected).",
+    ),
+]
 BuildArgs = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.session import Session, Settings, open_session
-from chainbuild.host.folders import write_whole
+from chainbuild.host.folders import copy_whole, write_whole
 
 if TYPE_CHECKING:
     from chainbuild.ui import Printer
@@ -60,5 +60,13 @@ def write_result(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all. Errors: `WrongUseError` if it cannot be written."""
     try:
         write_whole(path, content)
+    except OSError as error:
+        raise WrongUseError(f"cannot write {path}: {error.strerror}", hint="Choose another path.") from error
+
+
+def copy_result(path: Path, source: Path) -> None:
+    """Copy a file to the path that the user named, whole or not at all. Errors: `WrongUseError` if it cannot be written."""
+    try:
+        copy_whole(source, path)
     except OSError as error:
         raise WrongUseError(f"cannot write {path}: {error.strerror}", hint="Choose another path.") from error

@@ -80,27 +80,29 @@ def _files(old: Contents, new: Contents) -> Iterator[Change]:
         owner = new.ownership.owner(path) or old.ownership.owner(path)
         if not owner and _RECORDS.fullmatch(path):
             owner = RECORDS
-        words = tuple(_file_words(before, after)) if before and after else ()
+        words = tuple(entry_changes(before, after)) if before and after else ()
         if before and after and not words:
             continue
         yield Change(
             name=path,
-            before=_described(before) if before else None,
-            after=_described(after) if after else None,
+            before=describe_entry(before) if before else None,
+            after=describe_entry(after) if after else None,
             words=words,
             owner=owner,
         )
 
 
-def _described(entry: Entry) -> str:
+def describe_entry(entry: Entry) -> str:
+    """Return the size of a file, or what else an entry is."""
     if entry.kind == "file":
         return size(entry.size)
     return f"link to {entry.target}" if entry.kind == "link" else "folder" if entry.kind == "dir" else "special file"
 
 
-def _file_words(before: Entry, after: Entry) -> Iterator[str]:
+def entry_changes(before: Entry, after: Entry) -> Iterator[str]:
+    """Yield what differs between two entries: kind, content, mode, owner."""
     if before.kind != after.kind or before.target != after.target:
-        yield f"{_described(before)} → {_described(after)}"
+        yield f"{describe_entry(before)} → {describe_entry(after)}"
         return
     if before.content != after.content:
         yield (

@@ -21,13 +21,12 @@ from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.root import Node, RootFileSystem, join, parent
 from chainbuild.patterns import regex
 from chainbuild.references import Digest
-from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
+from chainbuild.registry.contents import OPAQUE, WHITEOUT, absolute, layer_members
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member
 
-_OPAQUE: Final = ".wh..wh..opq"
 _AT_ONCE: Final = 4
 _RECORDS: Final = regex(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
@@ -85,7 +84,7 @@ class LayeredRoot(RootFileSystem):
         rows = list(layer)
         for path, _ in rows:  # whiteouts apply to lower layers only, wherever in the layer they are
             name = posixpath.basename(path)
-            if name == _OPAQUE:
+            if name == OPAQUE:
                 for child in self.names(parent(path)):
                     self._remove(join(parent(path), child))
             elif name.startswith(WHITEOUT):
@@ -155,7 +154,7 @@ def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Content
             sources.setdefault(layer.digest, (image, layer))
     rows = limits.Budget(limits.ALL_MEMBERS, " and ".join(str(image.reference) for image in images))
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        read = threads.map(lambda pair: tuple(_listing(registries, pair[0], pair[1], rows)), sources.values())
+        read = threads.map(lambda pair: tuple(layer_entries(registries, pair[0], pair[1], rows)), sources.values())
         layers = dict(zip(sources, read, strict=True))
     results = []
     for image in images:
@@ -164,17 +163,31 @@ def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Content
     return tuple(results)
 
 
-def _listing(
-    registries: Registries, image: RemoteImage, layer: Descriptor, rows: limits.Budget
+def read_layers(
+    registries: Registries, image: RemoteImage, numbers: range
+) -> tuple[tuple[tuple[str, Entry], ...], ...]:
+    """Return the entries of some layers of an image, each with the digests of its files. Errors: as `layer_entries`."""
+    rows = limits.Budget(limits.ALL_MEMBERS, str(image.reference))
+    layers = [image.layers[number] for number in numbers]
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
+        return tuple(threads.map(lambda layer: tuple(layer_entries(registries, image, layer, rows)), layers))
+
+
+def layer_entries(
+    registries: Registries, image: RemoteImage, layer: Descriptor, rows: limits.Budget, *, digests: bool = True
 ) -> Iterator[tuple[str, Entry]]:
+    """Yield the path and the entry of every member of a layer of an image; whiteouts are files.
+
+    Without `digests`, no entry has content. Errors: as `layer_members`; `LimitError` for more members than `rows` allows.
+    """
     place = str(image.reference)
     kept = limits.Budget(limits.PACKAGE_FILES, f"the layer {layer.digest.short}", place)
     for member in layer_members(registries, image.reference, layer):
         rows.spend(1)
-        yield _entry(member, kept, place)
+        yield _entry(member, kept, place, digests=digests)
 
 
-def _entry(member: Member, kept: limits.Budget, place: str) -> tuple[str, Entry]:
+def _entry(member: Member, kept: limits.Budget, place: str, *, digests: bool) -> tuple[str, Entry]:
     """Return the path and entry of a tar member; keep the content of package database files within the limit."""
     path = absolute(member.name)
     mode, owner = stat.S_IMODE(member.mode), sys.intern(f"{member.uid}:{member.gid}")
@@ -184,6 +197,8 @@ def _entry(member: Member, kept: limits.Budget, place: str) -> tuple[str, Entry]
         return path, Entry(kind="link", mode=0o777, owner=owner, target=member.target)
     if member.kind != "file":
         return path, Entry(kind=member.kind, mode=mode, owner=owner)
+    if not digests:
+        return path, Entry(kind="file", mode=mode, owner=owner, size=member.size)
     keep = _RECORDS.fullmatch(path) is not None
     if keep:
         # Check the declared size before reading.

@@ -14,6 +14,16 @@ _FILE: Final = ".gitmodules"
 _MOST_LEVELS: Final = 32
 
 
+def submodules(top: Path) -> tuple[str, ...]:
+    """Return the submodules of a git tree, as paths relative to its top folder."""
+    try:
+        text = limits.read_file(top / _FILE).decode("utf-8", "replace")
+    except (OSError, LimitError):
+        return ()
+    paths = (posixpath.normpath(_path_in(line) or ".") for line in text.splitlines())
+    return tuple(dict.fromkeys(path for path in paths if path != "." and not path.startswith(("/", ".."))))
+
+
 def empty_submodules(root: Path) -> tuple[str, ...]:
     """Return the submodules in and below a context's folder that are not checked out, as paths relative to it.
 
@@ -22,23 +32,10 @@ def empty_submodules(root: Path) -> tuple[str, ...]:
     top = _top(root)
     if top is None:
         return ()
-    try:
-        text = limits.read_file(top / _FILE).decode("utf-8", "replace")
-    except (OSError, LimitError):
-        return ()
     below = root.relative_to(top).as_posix()
-    results: dict[str, None] = {}
-    for line in text.splitlines():
-        path = posixpath.normpath(_path_in(line) or ".")
-        if path.startswith(("/", "..")) or path == ".":
-            continue
-        if below != ".":
-            if not path.startswith(f"{below}/"):
-                continue
-            path = path.removeprefix(f"{below}/")
-        if _is_empty(root / path):
-            results[path] = None
-    return tuple(results)
+    prefix = "" if below == "." else f"{below}/"
+    inside = (path.removeprefix(prefix) for path in submodules(top) if path.startswith(prefix))
+    return tuple(path for path in inside if _is_empty(root / path))
 
 
 def _path_in(line: str) -> str:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from chainbuild.distributions import RELEASES, ROLLING, SLIM
 from chainbuild.errors import NotReadyError, Problem, WrongUseError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.oci import canonical
@@ -25,12 +26,6 @@ CERTIFICATES_LABEL: Final = "org.chainbuild.bootstrap.certificates"
 _RECIPE: Final = 3
 
 _EXTRA_CERTIFICATES: Final = Path("/usr/local/share/ca-certificates")
-_RELEASES: Final = {
-    "debian": {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"},
-    "ubuntu": {"20.04": "focal", "22.04": "jammy", "24.04": "noble", "26.04": "resolute"},
-}
-# Suites without -updates and -security suites.
-_ROLLING: Final = frozenset({"sid", "unstable", "experimental", "devel"})
 # Packages of the distribution's own image that `mmdebstrap --variant=minbase` does not select. In bookworm,
 # init-system-helpers depends on `usrmerge | usr-is-merged`, and usrmerge would bring perl.
 _ALWAYS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {("debian", "bookworm"): ("usr-is-merged",)}
@@ -138,22 +133,22 @@ def parse_name(reference: ImageReference, suite: str | None, machine: str) -> tu
     """Return the distribution, the suite, and whether the name means the slim variant. Errors: `WrongUseError`."""
     name = reference.familiar_name
     tag = reference.tag or ""
-    slim = tag.endswith("-slim")
+    slim = tag.endswith(SLIM)
     if suite is None:
-        if name not in _RELEASES or not tag:
+        if name not in RELEASES or not tag:
             raise WrongUseError(
                 f"{reference}: cannot tell the distribution and the suite from this name",
                 hint="Use a name such as debian:bookworm-slim, or give --suite.",
             )
-        suite = tag.removesuffix("-slim")
-    distribution = name if name in _RELEASES else machine
-    suite = _RELEASES.get(distribution, {}).get(suite, suite)
+        suite = tag.removesuffix(SLIM)
+    distribution = name if name in RELEASES else machine
+    suite = RELEASES.get(distribution, {}).get(suite, suite)
     if not _SUITE.fullmatch(suite) or suite == "latest":
         raise WrongUseError(
             f"invalid suite of {distribution}: {suite!r}", hint="Give a suite such as bookworm, trixie or noble."
         )
     # Custom bases rarely have -slim in their name, and need no manuals.
-    return distribution, suite, slim or name not in _RELEASES
+    return distribution, suite, slim or name not in RELEASES
 
 
 def sources_for(suite: str, own_suite: str, targets: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
@@ -162,7 +157,7 @@ def sources_for(suite: str, own_suite: str, targets: Sequence[tuple[str, str, st
     `targets` are `(URI, suite, origin)`. Errors: `NotReadyError` if apt has no mirror of the machine's own suite.
     """
     lines: list[str] = []
-    rolling = suite in _ROLLING
+    rolling = suite in ROLLING
     for pocket in ("", "-updates", "-security"):
         if pocket and rolling:
             continue

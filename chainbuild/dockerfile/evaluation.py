@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.dockerfile.expansion import ExpansionError, TooLongError, expand
-from chainbuild.dockerfile.grammar import declarations, heredoc_word
+from chainbuild.dockerfile.grammar import declarations, is_heredoc
 from chainbuild.dockerfile.model import ArgDeclaration, Dockerfile, ImageWordPosition, Instruction, Scope
 from chainbuild.dockerfile.results import DEFAULT_PATH, Facts, How, ImageUse, LocalSources, ParentConfig, RemoteSource
 from chainbuild.dockerfile.stages import NUMBER, FromTarget, ResolvedStage, StageGraph, image_use
@@ -243,7 +243,7 @@ class _Evaluation(Struct):
         if unknown_checksum:
             checksum = ""
         for word in instruction.words[:-1]:
-            if _is_heredoc(word):
+            if is_heredoc(word):
                 continue
             source, doubtful = self.expand(word, instruction.line, scope)
             if doubtful:
@@ -367,6 +367,7 @@ class _Evaluation(Struct):
             ssh=tuple(sorted(self.ssh)),
             onbuild=self.graph.stages[target].onbuild if 0 <= target < len(self.graph.stages) else (),
             env=None if environ is None else tuple(f"{name}={value}" for name, value in environ.items()),
+            variables=dict(self.scopes[target].env) if target in self.scopes else {},
             build_platform_counts=self.build_platform_counts(),
             foreign=self.foreign,
             source_lines={
@@ -385,13 +386,6 @@ class _Evaluation(Struct):
             texts.append(resolved.stage.base)
             texts += [result.original for result in resolved.instructions]
         return self.foreign or any(_BUILD_PLATFORM.search(text) for text in texts)
-
-
-def _is_heredoc(word: str) -> bool:
-    try:
-        return heredoc_word(word) is not None
-    except ExpansionError:
-        return False
 
 
 def clean_source(source: str) -> str:

@@ -227,6 +227,14 @@ def heredoc_word(word: str) -> Heredoc | None:
     return Heredoc(word=word, name=plain[0], expand=not literal, strip_tabs=match[2] == "-", content="")
 
 
+def is_heredoc(word: str) -> bool:
+    """Return whether a word opens a here-document."""
+    try:
+        return heredoc_word(word) is not None
+    except ExpansionError:
+        return False
+
+
 def _quotes(text: str) -> int:
     return text.count("'") + text.count('"')
 

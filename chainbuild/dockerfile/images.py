@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, Facts, ImageUse, base_arg_used, find_facts
 from chainbuild.dockerfile.expansion import ExpansionError, expand
+from chainbuild.dockerfile.model import ArgDeclaration
 from chainbuild.dockerfile.results import normal_context_name
-from chainbuild.dockerfile.stages import references, resolve_stages
+from chainbuild.dockerfile.stages import ResolvedStage, StageGraph, references, resolve_stages
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ImageInput
 from chainbuild.references import ImageReference, Platform
@@ -63,9 +64,7 @@ def find_base_image(
         contexts=frozenset(),
         parents={},
     )
-    lowest = graph.stages[graph.target]
-    while lowest.origin.kind == "stage":
-        lowest = graph.stages[lowest.origin.index]
+    lowest = _stages_below(graph)[-1]
     stage = lowest.stage
     arg = _whole(stage.base, dockerfile.escape)
     return BaseImage(
@@ -75,6 +74,42 @@ def find_base_image(
         arg=arg,
         declared=base_arg_used(dockerfile, arg).declared if arg else 0,
     )
+
+
+def _stages_below(graph: StageGraph) -> tuple[ResolvedStage, ...]:
+    """Return the stage that is built, and those that it is based on, the lowest last."""
+    stages = [graph.stages[graph.target]]
+    while stages[-1].origin.kind == "stage":
+        stages.append(graph.stages[stages[-1].origin.index])
+    return tuple(stages)
+
+
+def base_arg_candidates(dockerfile: Dockerfile, *, platform: Platform) -> tuple[ArgDeclaration, ...]:
+    """Return the ARGs before the first FROM that may name the base image, if the user says nothing.
+
+    These are the ARG that the last stage, or a stage below it, begins from, and those of other stages that have no default.
+    """
+    if not dockerfile.stages:
+        return ()
+    graph = resolve_stages(
+        dockerfile,
+        args={},
+        target=None,
+        target_platform=platform,
+        build_platform=platform,
+        contexts=frozenset(),
+        parents={},
+    )
+    below = {_whole(resolved.stage.base, dockerfile.escape) for resolved in _stages_below(graph)}
+    in_froms = args_in_froms(dockerfile)
+    return tuple(arg for arg in in_froms if arg.name in below or arg.default is None) if below - {""} else ()
+
+
+def args_in_froms(dockerfile: Dockerfile) -> tuple[ArgDeclaration, ...]:
+    """Return the ARGs before the first FROM of which any FROM consists."""
+    names = {_whole(stage.base, dockerfile.escape) for stage in dockerfile.stages}
+    declared = {arg.name: arg for arg in reversed(dockerfile.global_args)}
+    return tuple(sorted((arg for arg in declared.values() if arg.name in names), key=lambda arg: arg.line))
 
 
 def _whole(text: str, escape: str) -> str:
@@ -91,6 +126,14 @@ def _expanded(text: str, values: Mapping[str, str], escape: str) -> str:
         return expand(text, values, escape=escape).text
     except ExpansionError:
         return ""
+
+
+def is_image(text: str, image: ImageReference) -> bool:
+    """Return whether a text in a FROM is the name of an image."""
+    try:
+        return ImageReference.parse(text) == image
+    except WrongUseError:
+        return False
 
 
 def check_base_arg(dockerfile: Dockerfile, name: str) -> Problem | None:

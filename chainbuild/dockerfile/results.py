@@ -95,9 +95,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     that the global scope and the reachable stages declare to their first line, `unreachable_args` those of the other
     stages. `secrets` and `ssh` are ids. `build_platform_counts`: the build platform affects the result (a `BUILD…`
     platform arg is used outside a FROM's `--platform`). `onbuild` are the triggers that the result will have, `env` its
-    environment, `NAME=value` (None: unknown). `foreign`: the file is read by a foreign frontend. `source_lines` has the
-    first line of each required source, by (context, pattern). `doubts` are the reasons for "everything", `problems` what
-    BuildKit would reject.
+    environment, `NAME=value` (None: unknown), `variables` the values of ARG and ENV at its end, as far as they are known.
+    `foreign`: the file is read by a foreign frontend. `source_lines` has the first line of each required source, by
+    (context, pattern). `doubts` are the reasons for "everything", `problems` what BuildKit would reject.
     """
 
     reachable: tuple[int, ...] = ()
@@ -111,6 +111,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     ssh: tuple[str, ...] = ()
     onbuild: tuple[str, ...] = ()
     env: tuple[str, ...] | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
     build_platform_counts: bool = False
     foreign: bool = False
     source_lines: Mapping[tuple[str, str], int] = field(default_factory=dict)

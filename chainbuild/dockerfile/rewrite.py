@@ -20,7 +20,7 @@ from chainbuild.patterns import regex
 from chainbuild.values import replace
 
 _SAFE: Final = regex(r"[A-Za-z0-9_./:@\[\]-]+")
-_SAFE_FLAG: Final = regex(r"--[a-z]+=[A-Za-z0-9_./:@=,\[\]-]+")
+_SAFE_FLAG: Final = regex(r"--[a-z]+=[A-Za-z0-9_./:@=,${}\[\]-]+")
 
 
 class Edit(Struct, frozen=True, order=True):
@@ -150,9 +150,9 @@ def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
 def add_run_flags(raw: bytes, lines: Collection[int], flags: Iterable[str]) -> bytes:
     """Return the Dockerfile with flags added to the RUN instructions that begin on these lines.
 
-    The flags come before the instruction's own, on the line on which its keyword ends. BuildKit writes no flags into an
-    image's history, so the image's configuration stays the same. RUN instructions of ONBUILD are not changed: they become
-    part of an image's configuration. Errors: `ValueError` for a flag that would need quotes.
+    The flags come before the instruction's own, on the line on which its keyword ends. BuildKit expands variables in them,
+    and writes no flags into an image's history, so the image's configuration stays the same. RUN instructions of ONBUILD are
+    not changed: they become part of an image's configuration. Errors: `ValueError` for a flag that would need quotes.
     """
     text = "".join(f" {flag}" for flag in flags)
     if not all(_SAFE_FLAG.fullmatch(flag) for flag in text.split()):

@@ -53,6 +53,9 @@ class SessionDriver(Protocol):
         `begins` is called, from any thread, with the place of each build when it begins.
         """
 
+    def load(self, specs: Sequence[BuildSpec], emit: Emit) -> None:
+        """Build the last image into the engine's local store, linked to the builds before it."""
+
     def stop(self) -> None:
         """Ask the running builds to stop."""
 
@@ -103,6 +106,9 @@ class _LateBuildx:
         self, specs: Sequence[BuildSpec], emit: Emit, begins: Callable[[int], None]
     ) -> Generator[SolveEvent, None, None]:
         return self._driver.solve(specs, emit, begins)
+
+    def load(self, specs: Sequence[BuildSpec], emit: Emit) -> None:
+        self._driver.load(specs, emit)
 
     def stop(self) -> None:
         # Without the driver, no build has been started.

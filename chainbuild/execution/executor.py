@@ -323,6 +323,7 @@ class Executor:
     ) -> Record:
         """Finish, record and tag the image that the builder made. `images` are those that it was built from."""
         services = self._services
+        self._emit(events.StepPhase(step=step.id, phase="check"))
         labelled = step.kind is StepKind.PRODUCE or step.post_build_labels
         provenance = self._inputs.provenance(step, components.key) if labelled else ()
         finished_image = services.finisher.finish(step, spec, image, images, provenance)
@@ -378,7 +379,11 @@ class Executor:
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
             dockerfile = parse(step.text, spec.shown)
             return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
-        built = self._builds.build(spec)
+        try:
+            built = self._builds.build(spec)
+        except BuildFailedError:
+            self.outcome.failed_builds[step.id] = (spec,)
+            raise
         if built.digest is None:
             raise ChainbuildError(f"{step.id}: the builder returned no image")
         return resolve(self._services.registries, staging.with_digest(built.digest), step.platform)

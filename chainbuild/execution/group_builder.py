@@ -134,6 +134,7 @@ class GroupBuilder:
         if self._work.tries_again(specs[failure.place], failure.error):
             run.settle(solve.alone())
             return
+        self._outcome.failed_builds[specs[failure.place].step] = tuple(specs[: failure.place + 1])
         solve.fail(failure.error)
 
     def _give_up(self, reason: str) -> None:

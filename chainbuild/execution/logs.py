@@ -55,6 +55,11 @@ class LogFiles:
         self._names: dict[StepId, str] = {}
         self._closed = False
 
+    @property
+    def begun(self) -> bool:
+        """Return whether an event was written."""
+        return self._journal is not None
+
     def emit(self, event: events.Event) -> None:
         """Write an event. May be called from any thread."""
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct, field
 
 from chainbuild.errors import ChainbuildError
@@ -10,7 +12,12 @@ from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
 from chainbuild.step_id import StepId
 
+if TYPE_CHECKING:
+    from chainbuild.builder.build_spec import BuildSpec
+
 DEADLINE = "not enough time before the deadline"
+FAILED_BUILDS = "failed-builds"
+"""The kind of the user's file about the failed builds of a tree (see `failed_builds`)."""
 
 
 class StepResult(Struct, frozen=True, kw_only=True):
@@ -32,6 +39,9 @@ class RunOutcome(Struct):
     results: dict[StepId, StepResult] = field(default_factory=dict)
     failures: dict[StepId, ChainbuildError] = field(default_factory=dict)
     skipped: dict[StepId, str] = field(default_factory=dict)
+    failed_builds: dict[StepId, tuple[BuildSpec, ...]] = field(default_factory=dict)
+    """For each step at whose instruction a build failed: the specification of its build, after those of the steps below it
+    that were built in the same solve."""
 
     @property
     def succeeded(self) -> bool:

@@ -49,7 +49,9 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
 
 
 def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> PlannedRun:
-    """Resolve the external images of the graph, and decide for every step."""
+    """Report what the layout detected, resolve the external images of the graph, and decide for every step."""
+    for note in graph.notes:
+        session.emit(events.Message(text=note))
     finder = session.finder()
     backends = session.backends
     build_platform = backends.build_platform()
@@ -117,6 +119,10 @@ def build_run(
     started = time.monotonic()
     planned = plan_run(graph, session, options)
     native = plan_acceleration(planned, session, options)
+    if options.push and planned.plan.builds:
+        from chainbuild.execution.publish import check_push
+
+        check_push(session.registries, planned.plan.graph.repo, planned.plan.graph.chains)
     _check_start(planned.plan, session, log_folder, native)
     outcome = execute(planned, session, options, log_path, native)
     results = publish(planned.plan.graph, session, outcome, options)
@@ -271,6 +277,7 @@ def planned_step(decision: Decision) -> events.PlannedStep:
         reason=decision.reason,
         image=str(decision.step.reference),
         expected_seconds=decision.expected_seconds,
+        needs=decision.step.needs,
     )
 
 
@@ -287,7 +294,9 @@ def publish(
         return ()
     generations = _generations(session, options)
     refuse = options.refuse_stale_index
-    texts = publish_indexes(
+    if finished:
+        session.emit(events.RunPhase(phase="index"))
+    indexes = publish_indexes(
         session.registries,
         finished,
         outcome,
@@ -295,17 +304,21 @@ def publish(
         generations=generations,
         refuse_stale=refuse,
     )
+    texts = indexes.messages
     if options.push and not graph.exact:
         texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
     for text in dict.fromkeys(texts):
         session.warn(text)
     if options.push:
+        session.emit(events.RunPhase(phase="push"))
         pushed = push_results(
             session.registries, graph.repo, finished, outcome, together=graph.together, exact=graph.exact
         )
         for name in pushed:
             session.emit(events.Message(text=f"pushed {name}"))
     results = []
+    if options.load and any(names.local_tag for _, names in published(finished)):
+        session.emit(events.RunPhase(phase="load"))
     for chain, names in published(finished):
         result, repo = outcome.results[chain.result.id], names.repo or graph.repo
         local_name = str(repo.with_tag(names.local_tag)) if options.load and names.local_tag else ""
@@ -314,7 +327,8 @@ def publish(
             others = names.also if names.local_tag != names.tag else ()
             for other in (local_name, *(str(repo.with_tag(tag)) for tag in others)):
                 session.local.load(result.reference.pinned, result.record.image, chain.platform, other)
-        results.append(_image_result(chain, names, outcome, local_name))
+        image = _image_result(chain, names, outcome, local_name)
+        results.append(replace(image, index_name=str(names.index), index_platforms=indexes.platforms[names.index]))
     return tuple(results)
 
 

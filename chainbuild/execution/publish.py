@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec import Struct, field
 
-from chainbuild.errors import StaleIndexError
+from chainbuild.errors import RegistryError, StaleIndexError
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.model import Chain, Publication, published
 from chainbuild.patterns import regex
@@ -23,6 +24,13 @@ DIRTY: Final = "-dirty"
 _TAG: Final = regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
+class PublishedIndexes(Struct, frozen=True, kw_only=True):
+    """The indexes that a run has written, with their platforms, and messages for the user."""
+
+    platforms: Mapping[ImageReference, tuple[str, ...]]
+    messages: tuple[str, ...] = ()
+
+
 def publish_indexes(
     registries: Registries,
     chains: Iterable[Chain],
@@ -31,8 +39,8 @@ def publish_indexes(
     replace: bool = False,
     generations: Generations | None = None,
     refuse_stale: bool = False,
-) -> tuple[str, ...]:
-    """Tag the chains' results in the chain registry, update their indexes, and return messages for the user.
+) -> PublishedIndexes:
+    """Tag the chains' results in the chain registry, and update their indexes.
 
     The results' own tags come first, then the indexes with their other tags, then the aliases. All content is in place before
     the first tag moves. An index keeps its other platforms unless `replace` is set; `generations` finds those built from
@@ -61,7 +69,10 @@ def publish_indexes(
     messages: dict[str, None] = dict.fromkeys(str(image) for image in stale)
     for alias, index in _aliases(images).items():
         messages |= dict.fromkeys(_set_alias(registries, alias, indexes[index].digest))
-    return tuple(messages)
+    platforms = {
+        reference: tuple(platform.name for platform in index.platforms) for reference, index in indexes.items()
+    }
+    return PublishedIndexes(platforms=platforms, messages=tuple(messages))
 
 
 def _stale(
@@ -159,6 +170,22 @@ class _Push(Struct, frozen=True):
     never_moves: bool = False
 
 
+def check_push(registries: Registries, repo: ImageReference, chains: Iterable[Chain]) -> None:
+    """Check that the results can be pushed, before they are built. Errors: those of the registries."""
+    for place in dict.fromkeys(names.repo or repo for _, names in published(chains)):
+        with _pushing(place):
+            registries.client(place).check_upload(place.repository)
+
+
+@contextmanager
+def _pushing(target: ImageReference) -> Iterator[None]:
+    """Say in an error what was to be pushed."""
+    try:
+        yield
+    except RegistryError as error:
+        raise type(error)(f"cannot push to {target}: {error.message}", where=error.where, hint=error.hint) from error
+
+
 def push_results(
     registries: Registries,
     repo: ImageReference,
@@ -192,11 +219,13 @@ def push_results(
             indexes[alias] = _Push(alias, home.with_tag(alias.tag_or_latest), never_moves=True)
     if together:
         for push in (*images.values(), *indexes.values()):
-            _send(registries, push, name=False)
+            with _pushing(push.target):
+                _send(registries, push, name=False)
     pushed: dict[ImageReference, None] = {}
     for push in (*images.values(), *indexes.values()):
-        if _send(registries, push, name=True):
-            pushed[push.target] = None
+        with _pushing(push.target):
+            if _send(registries, push, name=True):
+                pushed[push.target] = None
     for other, same in others.items():
         there = registries.client(same).head(same.repository, same.tag_or_latest)
         if there is not None:

@@ -138,9 +138,13 @@ class Session(Struct, frozen=True, kw_only=True):
         """Emit a warning."""
         self.emit(Message(level="warning", text=text))
 
-    def finder(self) -> ImageResolver:
-        """Return a resolver for images that the run does not build."""
-        return ImageResolver(self.records, self.local, self.emit, hand_over=self.backends.hand_over)
+    def finder(self, *, copying: bool = True) -> ImageResolver:
+        """Return a resolver for images that the run does not build.
+
+        `copying`: copy images that only the local image store has to the chain registry.
+        """
+        hand_over = self.backends.hand_over if copying else None
+        return ImageResolver(self.records, self.local, self.emit, hand_over=hand_over)
 
 
 @contextmanager

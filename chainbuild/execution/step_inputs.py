@@ -8,7 +8,7 @@ from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.images.provenance import Provenance, ProvenanceStep, read_provenance
 from chainbuild.images.resolver import EMPTY
-from chainbuild.model import CHAIN_IMAGE, Step, StepKind
+from chainbuild.model import CHAIN_IMAGE, ImageInput, Step, StepKind
 from chainbuild.planning.decisions import ImageFacts, facts_of
 from chainbuild.planning.planner import digest_note
 from chainbuild.registry.images import RemoteImage, resolve
@@ -37,7 +37,7 @@ class StepInputs:
             entry
             for other in (*(self._steps[need] for need in below), step)
             for image in other.images
-            if image.name == CHAIN_IMAGE and image.external is not None
+            if image.external is not None and _is_base(other, image)
             for entry in read_provenance(self._services.found[str(image.source), image.platform.oci].image.config)
         ]
         entries = [
@@ -68,6 +68,12 @@ class StepInputs:
                 resolved = self._services.found[str(image.source), image.platform.oci]
                 images[image.name], pinned[image.name] = resolved.image, resolved.pinned
         return pinned, images
+
+
+def _is_base(step: Step, image: ImageInput) -> bool:
+    """Return whether an image is the base of a chain, by whichever ARG its first step takes it."""
+    by_arg = step.kind is StepKind.BUILD and image.name == step.parent and not image.as_context
+    return by_arg or image.name == CHAIN_IMAGE
 
 
 def of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str, str], str]:

@@ -61,6 +61,11 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_scratch(path: Path) -> bool:
+    """Return whether a path is in a temporary folder of a process, which removes it."""
+    return any(part.startswith(_PREFIX) for part in path.parts)
+
+
 def sweep(place: Path) -> None:
     """Remove the scratch folders of this user's dead processes. Folders that cannot be removed are left."""
     for folder in place.glob(f"{_PREFIX}*"):
@@ -80,11 +85,24 @@ def sweep(place: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; a symbolic link in its place is replaced, not followed. Errors: `OSError`."""
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy the content of a file to a path as `write_whole` writes it. Errors: `OSError`."""
+    with _replacing(path) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` at the end of the `with` block, unless that raises."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         # An existing file or link of that name is an error.
         with aside.open("xb") as file:
-            file.write(content)
+            yield file
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -107,7 +125,16 @@ def make_own_folder(root: Path, *names: str, mode: int = 0o777) -> Path:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             what = "a symbolic link, which is not followed" if folder.is_symlink() else "not a folder"
             raise OSError(errno.ENOTDIR, f"{folder} is {what}")
+        if index == 1:
+            hide_from_git(folder)
     return folder
+
+
+def hide_from_git(folder: Path) -> None:
+    """Write a `.gitignore` into a folder with chainbuild's own data, unless it has one or cannot be written to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(OSError), os.fdopen(os.open(folder / ".gitignore", flags, 0o666), "w") as file:
+        file.write("# Written by chainbuild: nothing in this folder belongs into a repository.\n*\n")
 
 
 def open_own_file(path: Path, *, append: bool = False, newline: str | None = None) -> IO[str]:

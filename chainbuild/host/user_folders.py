@@ -10,6 +10,7 @@ it. Its content was written by this user or by root.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from contextlib import suppress
@@ -62,6 +63,12 @@ def cache_home() -> Path:
 def config_home() -> Path:
     """Return the folder for settings: `$XDG_CONFIG_HOME/chainbuild` (default: ~/.config/chainbuild)."""
     return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def tree_file(kind: str, root: Path) -> Path:
+    """Return the path of the user's file of that kind about a tree, in a folder of its kind below `state_home()`."""
+    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
+    return state_home() / kind / f"{name}.json"
 
 
 def private_folder(path: Path) -> Path:

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.images.provenance import ProvenanceStep, read_provenance
-from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
@@ -109,11 +108,11 @@ def _added(tag: str, record: Record, records: Mapping[str, Record]) -> int:
         return record.added
     by_key = {record.key: record for record in records.values()}
     added, seen = record.added, {record.key}
-    parent = by_key.get(record.parents.get(CHAIN_IMAGE, ""))
+    parent = by_key.get(record.chain_parent)
     while parent and parent.step.group == record.step.group and parent.key not in seen:
         added += parent.added
         seen.add(parent.key)
-        parent = by_key.get(parent.parents.get(CHAIN_IMAGE, ""))
+        parent = by_key.get(parent.chain_parent)
     return added
 
 

@@ -8,10 +8,12 @@ registries only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
+from chainbuild.distributions import RELEASES, USUAL_TAG, image_tags
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
@@ -24,15 +26,16 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.events import Emit, Message
-from chainbuild.images.local_store import LocalStore
+from chainbuild.images.local_store import LocalImage, LocalStore
 from chainbuild.model import ImageInput
 from chainbuild.records.labels import TRAIL_LABEL
 from chainbuild.records.store import RecordStore
 from chainbuild.records.tags import local_tag
-from chainbuild.references import SCRATCH, ImageReference, Platform
+from chainbuild.references import DOCKER_HUB, SCRATCH, Digest, ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
-from chainbuild.registry.images import RemoteImage, resolve
+from chainbuild.registry.images import RemoteImage, read_index, resolve
 from chainbuild.registry.oci import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
+from chainbuild.text import perhaps_you_meant
 
 EMPTY: Final = "scratch"
 """The builders' name for the empty image, and its content identity in keys."""
@@ -64,15 +67,18 @@ class ResolvedImage(Struct, frozen=True, kw_only=True):
 def empty_image(platform: Platform) -> ResolvedImage:
     """Return `scratch` for a platform: no layer, and the configuration that BuildKit starts `FROM scratch` with."""
     config = ImageConfig.make(platform, ()).with_changes(env=[("PATH", _DEFAULT_PATH)], working_dir="/")
+    return ResolvedImage(named=SCRATCH, image=_without_layers(SCRATCH, config))
+
+
+def _without_layers(named: ImageReference, config: ImageConfig) -> RemoteImage:
     manifest = Manifest.make(config=Descriptor.of(config.raw, OCI_CONFIG), layers=(), media_type=OCI_MANIFEST)
-    image = RemoteImage(
-        reference=SCRATCH.with_digest(manifest.digest),
+    return RemoteImage(
+        reference=named.with_digest(manifest.digest),
         index_digest=None,
-        platform=platform,
+        platform=config.platform,
         manifest=manifest,
         config=config,
     )
-    return ResolvedImage(named=SCRATCH, image=image)
 
 
 Found = Mapping[tuple[str, str], ResolvedImage]
@@ -82,7 +88,7 @@ Found = Mapping[tuple[str, str], ResolvedImage]
 def find_all(finder: ImageResolver, images: Iterable[ImageInput]) -> Found:
     """Find every image; one error reports all that are missing.
 
-    Errors: `RegistryError` (or the kind of the only problem).
+    Errors: `RegistryError` (or the kind of the only problem); `NotReadyError` if this machine is why any is missing.
     """
     resolved: dict[tuple[str, str], ResolvedImage] = {}
     missing: list[ChainbuildError] = []
@@ -98,14 +104,18 @@ def find_all(finder: ImageResolver, images: Iterable[ImageInput]) -> Found:
     if len(missing) == 1:
         raise missing[0]
     if missing:
+        # An engine that does not answer is the cause; what was not found because of it is not reported.
+        if unready := next((error for error in missing if isinstance(error, NotReadyError)), None):
+            raise unready
         raise RegistryError("\n".join(dict.fromkeys(str(error) for error in missing)))
     return resolved
 
 
 class ImageResolver:
-    """Finds images; copies local ones to the chain registry (in a dry run, only reports that)."""
+    """Finds images, and copies those that only the local image store has to the chain registry."""
 
-    def __init__(self, records: RecordStore, local: LocalStore, emit: Emit, *, hand_over: HandOver) -> None:
+    def __init__(self, records: RecordStore, local: LocalStore, emit: Emit, *, hand_over: HandOver | None) -> None:
+        """If `hand_over` is None, nothing is copied: of an image that only the local store has, the labels are found."""
         self._records = records
         self._registries = records.registries
         self._chain = records.chain
@@ -156,7 +166,7 @@ class ImageResolver:
                 origin,
                 hint,
             )
-        raise self._told(refused, named, platform, origin)
+        raise self._not_found(refused, named, platform, origin)
 
     def _distrust(self, named: ImageReference, copy: RemoteImage) -> str:
         """Return why an image of the chain registry is not trusted; empty if a trusted key signed it or its digest is given."""
@@ -211,6 +221,9 @@ class ImageResolver:
         local = self._local.find(str(named))
         if local is None:
             return None
+        hand_over = self._hand_over
+        if hand_over is None:
+            return self._read_local(named, platform, local) if local.platform.same_as(platform) else None
         # A separate tag per platform: the tag itself may be an index that must keep its other platforms. The
         # tag contains the engine's image id, so that an image is copied only once.
         place = self._chain.place(named)
@@ -221,7 +234,7 @@ class ImageResolver:
             image = self._sent_before(destination, platform, origin)
             if image is None:
                 self._emit(Message(text=note))
-                self._send(str(named), platform, destination)
+                self._send(hand_over, str(named), platform, destination)
                 image = resolve(self._registries, destination, platform)
                 self._records.vouch(place, image, origin)
             return ResolvedImage(named=named, image=image, note=note, from_local_store=True)
@@ -230,6 +243,16 @@ class ImageResolver:
             if local.platform.same_as(platform):
                 raise
             return None
+
+    def _read_local(self, named: ImageReference, platform: Platform, local: LocalImage) -> ResolvedImage:
+        """Return what can be read of a local image without copying it: all if a registry has it, else its labels."""
+        # It may be in the chain registry under another tag: the engine notes the digests that it pulled.
+        for text in (local.id, *(name.rpartition("@")[2] for name in local.repo_digests)):
+            with suppress(NotFoundInRegistryError, NotAnImageError):
+                place = self._chain.place(named).with_digest(Digest(text))
+                return ResolvedImage(named=named, image=resolve(self._registries, place, platform))
+        config = ImageConfig.make(local.platform, ()).with_changes(labels=local.labels)
+        return ResolvedImage(named=named, image=_without_layers(named, config), from_local_store=True)
 
     def _sent_before(self, destination: ImageReference, platform: Platform, origin: str) -> RemoteImage | None:
         """Return the copy of a local image that this user pushed; None if there is none, or another user pushed it."""
@@ -241,32 +264,67 @@ class ImageResolver:
         record = self._records.of_image(place, image.digest).record
         return image if record and str(record.step) == origin else None
 
-    def _send(self, name: str, platform: Platform, destination: ImageReference) -> None:
+    def _send(self, hand_over: HandOver, name: str, platform: Platform, destination: ImageReference) -> None:
         try:
-            self._hand_over(name, platform, str(destination))
+            hand_over(name, platform, str(destination))
         except BuildFailedError:
             # Engine 26.1's builder reports "not found" after pushing an image that adds nothing to a local one, so
             # check whether the image has arrived.
             if self._registries.client(destination).head(destination.repository, destination.tag_or_latest) is None:
                 raise
 
-    def _told(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
-        hint = error.hint
-        if isinstance(error, UnreachableError) and named.familiar_name == "debian":
-            hint = (
-                f"Create it from the distribution's packages: chainbuild bootstrap {named.familiar_name}:"
-                f"{named.tag_or_latest} --platform {platform.name}; or load it into the local image store."
-            )
-        elif isinstance(error, UnreachableError):
+    def _not_found(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
+        """Return the error with what the user can do: other spellings, other platforms, other sources."""
+        where = origin or f"image {named}"
+        name, tag = named.familiar_name, named.tag or ""
+        hint = _other_spelling(named)
+        if not isinstance(error, UnreachableError):
+            if isinstance(error, LoginNeededError):
+                hint += f"Log in with: docker login {named.registry}. (Docker Hub requires a login for missing images, too.)"
+            return _with_hint(error, where, hint.strip() or error.hint)
+        elsewhere = self._other_platforms(named)
+        if elsewhere:
+            has = ", ".join(f"{place} has it only for {platforms}" for place, platforms in elsewhere.items())
+            error = UnreachableError(f"{named} is not available for {platform.name}: {has}; {error.message}")
+            hint = f"Load the image for {platform.oci} into the local image store. "
+        if name == "debian" and tag in image_tags(name):
+            made = f"chainbuild bootstrap {name}:{tag} --platform {platform.name}"
+            hint = f"{hint}Make it from Debian's packages: {made}; or load it into the local image store."
+        elif not hint:
             hint = (
                 f"It is neither in {self._chain} (list: chainbuild images) nor in the local image store (list: docker images)."
                 " Check the name."
             )
-        elif isinstance(error, LoginNeededError):
-            hint = (
-                f"Log in with: docker login {named.registry}. (Docker Hub requires a login for missing images as well.)"
-            )
-        return _with_hint(error, origin or f"image {named}", hint)
+        return _with_hint(error, where, hint.strip())
+
+    def _other_platforms(self, named: ImageReference) -> Mapping[str, str]:
+        """Return the places that have an image of this name, which is for other platforms, with these platforms."""
+        places: dict[str, str] = {}
+        if self._chain.holds(named):
+            return places
+        with suppress(RegistryError):
+            index = read_index(self._registries, self._chain.place(named).with_tag(named.tag_or_latest))
+            if index is not None and index.platforms:
+                places[str(self._chain)] = ", ".join(str(platform) for platform in index.platforms)
+        local = self._local.find(str(named))
+        if local is not None:
+            places["the local image store"] = local.platform.name
+        return places
+
+
+def _other_spelling(named: ImageReference) -> str:
+    """Return a suggestion for the name of a distribution's image that is misspelled or names no release."""
+    name, tag = named.familiar_name, named.tag_or_latest
+    if named.digest or named.registry != DOCKER_HUB or "/" in name:
+        return ""
+    if name not in RELEASES:
+        known = [distribution for distribution in RELEASES if tag in image_tags(distribution)]
+        return perhaps_you_meant(name, known, lambda near: f"{near}:{tag}")
+    if named.tag in {None, "latest"}:
+        return f"Name a release, for example {name}:{USUAL_TAG[name]}. "
+    if tag in image_tags(name):
+        return ""
+    return perhaps_you_meant(tag, image_tags(name), lambda near: f"{name}:{near}")
 
 
 def _with_hint(error: RegistryError, where: str, hint: str) -> RegistryError:

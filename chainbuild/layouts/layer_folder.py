@@ -1,4 +1,4 @@
-"""Layers as requested, and their folders: one plain Dockerfile, or numbered Dockerfiles."""
+"""Layers as requested, and their Dockerfiles."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile
-from chainbuild.dockerfile.images import check_base_arg
 from chainbuild.errors import Problem
-from chainbuild.layouts.numbered_folder import BASE, ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_names import PLAIN
 from chainbuild.model import BuildArg, Graph, Secret
 from chainbuild.patterns import regex
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 
-PLAIN: Final = "Dockerfile"
 TAKER: Final = "layer"
 """The name in the args files and the test of a plain Dockerfile."""
-_NUMBERED = regex(r"[0-9]+-Dockerfile-[^~#]+")
 _UNFIT = regex(r"[^A-Za-z0-9_.-]+")
+_NAMED: Final = (
+    regex(r"[Dd]ockerfile[-_.](?P<name>.+)"),
+    regex(r"(?P<name>.+)[-_.][Dd]ockerfile"),
+)
 
 
 class LayerFolder(Struct, frozen=True, kw_only=True):
@@ -39,9 +40,25 @@ class LayerFolder(Struct, frozen=True, kw_only=True):
     base_said: str = "--base"
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
+    tags: tuple[str, ...] = ()
+    """Additional tags of the image."""
+    dockerfile: str = ""
+    """The name of its only Dockerfile, which is in `folder`. Empty: `Dockerfile`, or numbered ones."""
+    image_key: str = ""
+    """The key that selects `Dockerfile.<key>` files; then the folder is the last of those that are searched."""
+    packages: tuple[str, ...] = ()
+    """Packages with comment headers; then the folder is where they are searched."""
+    skip_packages: tuple[str, ...] = ()
+    """Packages that are left out although others depend on them."""
+    search_dirs: tuple[Path, ...] = ()
+    """Folders that are searched for Dockerfiles of the key, or for packages, before `folder`."""
     tests: bool = True
     path: str = ""
     line: int = 0
+
+    def problem(self, message: str, hint: str) -> Problem:
+        """Return a problem at the place where the layer was requested."""
+        return Problem(path=self.path, line=self.line, message=message, hint=hint)
 
 
 class LayerRequest(Struct, frozen=True, kw_only=True):
@@ -79,66 +96,39 @@ class Layers(Struct, frozen=True, kw_only=True):
     layer_bases: tuple[LayerBase, ...]
 
 
-def layer_name(folder: Path) -> str:
-    """Return the default name of a layer: the name of its folder, in characters that a tag may have."""
-    return _UNFIT.sub("-", folder.resolve().name).strip("-.") or TAKER
+def layer_name(folder: Path, dockerfile: str = "") -> str:
+    """Return the default name of a layer, in characters that a tag may have.
+
+    It is the name of its folder, or what a Dockerfile's name has besides `Dockerfile`: `base` of `Dockerfile.base`.
+    """
+    return name_of_dockerfile(dockerfile) or fitting_name(folder.resolve().name) or TAKER
+
+
+def name_of_dockerfile(file_name: str) -> str:
+    """Return what the name of a Dockerfile has besides `Dockerfile`, in characters that a tag may have."""
+    match = next((match for pattern in _NAMED if (match := pattern.fullmatch(file_name))), None)
+    return fitting_name(match["name"] if match else file_name.removesuffix(PLAIN))
+
+
+def fitting_name(text: str) -> str:
+    """Return a text in characters that a tag may have."""
+    return _UNFIT.sub("-", text).strip("-.")
 
 
 class Piece(Struct, frozen=True, kw_only=True):
-    """A Dockerfile of a layer: `taker` is the name in its args files and its test."""
+    """A Dockerfile of a layer: `taker` is the name in its args files and its test.
+
+    `base_arg` is the ARG that takes the image of the Dockerfile before it; empty if there is none before it.
+    """
 
     number: int
     name: str
     taker: str
     path: Path
     facts: Dockerfile
-
-
-def read_pieces(tree: ChainFolder, layer: LayerFolder, platforms: tuple[Platform, ...]) -> tuple[Piece, ...]:
-    """Return the Dockerfiles of a layer, in order; problems of the folder go to the tree."""
-    folder = layer.folder
-    if not folder.is_dir():
-        tree.problems.append(
-            Problem(
-                path=layer.path,
-                line=layer.line,
-                message=f"no such folder: {str(folder)!r}",
-                hint="A layer is a folder with a Dockerfile.",
-            )
-        )
-        return ()
-    plain = folder / PLAIN
-    numbered = sorted(entry.name for entry in folder.iterdir() if _NUMBERED.fullmatch(entry.name))
-    if plain.exists() and numbered:
-        tree.problem(
-            folder,
-            f"has both a plain {PLAIN} and numbered ones ({numbered[0]}, …)",
-            "Keep one Dockerfile, or only NN-Dockerfile-<descriptor> files.",
-        )
-        return ()
-    if numbered:
-        result = read_option(tree, str(folder), platforms)
-        return tuple(_numbered(tree, item, layer) for item in result)
-    if not plain.is_file():
-        tree.problem(folder, "has no Dockerfile", _where_else(folder))
-        return ()
-    facts = tree.read_dockerfile(plain)
-    if facts is None:
-        return ()
-    if layer.base_arg:
-        problem = check_base_arg(facts, layer.base_arg)
-        tree.problems += [problem] if problem else []
-    return (Piece(number=0, name=layer.name, taker=TAKER, path=plain, facts=facts),)
-
-
-def _numbered(tree: ChainFolder, item: Numbered, layer: LayerFolder) -> Piece:
-    if layer.base_arg not in {"", BASE}:
-        tree.problem(item.path, f"numbered Dockerfiles take their base as {BASE}", f"Remove the name {layer.base_arg}.")
-    name = f"{item.prefix}-{item.descriptor}"
-    return Piece(number=item.number, name=name, taker=item.descriptor, path=item.path, facts=item.facts)
-
-
-def _where_else(folder: Path) -> str:
-    near = sorted(entry.parent.name for entry in folder.glob(f"*/{PLAIN}"))
-    subfolders = f"These subfolders have one: {', '.join(near[:8])}." if near else ""
-    return subfolders or "A layer is a folder with one plain Dockerfile, or with NN-Dockerfile-<descriptor> files."
+    context: Path
+    files: Path
+    """The folder of its args files and its test."""
+    base_arg: str = ""
+    args: tuple[BuildArg, ...] = ()
+    """Args that the layout sets unless the user does."""

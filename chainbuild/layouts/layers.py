@@ -1,13 +1,14 @@
-"""Layers: a folder with one plain `Dockerfile`, or with `NN-Dockerfile-<descriptor>` files, becomes one image on a base.
+"""Layers: the Dockerfiles of a folder become one image on a base.
 
-Each layer has a full image name. Its base is the image or earlier layer that the user sets, else the image in its
-Dockerfile. Next to a plain Dockerfile, `layer-<platform>-args` and `layer-test` have the role of
-`<descriptor>-<platform>-args` and `<descriptor>-test` next to a numbered one.
+These are one plain `Dockerfile`, numbered ones, those of an image key, or those of packages. Each layer has a full image
+name. Its base is the image or earlier layer that the user sets, else the image in its Dockerfile. Next to a plain
+Dockerfile, `layer-<platform>-args` and `layer-test` have the role of `<descriptor>-<platform>-args` and
+`<descriptor>-test` next to a numbered one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -15,9 +16,10 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args
 from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_image, image_contexts, named_images
-from chainbuild.errors import Problem, WrongUseError
-from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece, read_pieces
-from chainbuild.layouts.numbered_folder import BASE, ChainFolder
+from chainbuild.errors import WrongUseError
+from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece
+from chainbuild.layouts.layer_pieces import read_pieces
+from chainbuild.layouts.numbered_folder import ChainFolder, find_args_file
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput, Publication, Step, StepKind
 from chainbuild.parsing.args_files import read_args
@@ -55,23 +57,31 @@ class _Reader:
 
     def layers(self) -> Layers:
         self._check_names()
-        read = [(layer, read_pieces(self.tree, layer, self.request.platforms)) for layer in self.request.layers]
-        self._check_build_args(read)
+        pieces = {
+            (layer.name, platform): read_pieces(self.tree, layer, platform)
+            for layer in self.request.layers
+            for platform in self.request.platforms
+        }
+        self._check_build_args(pieces)
         chains: list[Chain] = []
         layer_bases: dict[str, LayerBase] = {}
         for platform in self.request.platforms:
-            for layer, pieces in read:
-                chain = self._chain(layer, pieces, platform, layer_bases)
+            for layer in self.request.layers:
+                chain = self._chain(layer, pieces[layer.name, platform], platform, layer_bases)
                 if chain:
                     chains.append(chain)
         repo = self.request.layers[0].image
-        graph = Graph(repo=ImageReference(repo.registry, repo.repository), chains=tuple(chains))
+        graph = Graph(
+            repo=ImageReference(repo.registry, repo.repository),
+            chains=tuple(chains),
+            notes=tuple(dict.fromkeys(self.tree.notes)),
+        )
         return Layers(graph=graph, layer_bases=tuple(layer_bases.values()))
 
     # Reading and checking ---------------------------------------------------------------------------------------------
 
     def _wrong(self, layer: LayerFolder, message: str, hint: str) -> None:
-        self.tree.problems.append(Problem(path=layer.path, line=layer.line, message=message, hint=hint))
+        self.tree.problems.append(layer.problem(message, hint))
 
     def _check_names(self) -> None:
         names: dict[str, LayerFolder] = {}
@@ -79,17 +89,19 @@ class _Reader:
         for layer in self.request.layers:
             if layer.name in names:
                 self._wrong(layer, f"duplicate layer name {layer.name!r}", "Rename one of them.")
-            image = f"{layer.image.name}:{layer.image.tag_or_latest}"
-            if image in images:
-                text = f"the layers {images[image].name!r} and {layer.name!r} have the same image {layer.image}"
-                self._wrong(layer, text, "Change the image or tag of one of them.")
+            for tag in dict.fromkeys((layer.image.tag_or_latest, *layer.tags)):
+                image = f"{layer.image.name}:{tag}"
+                if image in images:
+                    named = layer.image.with_tag(tag)
+                    text = f"the layers {images[image].name!r} and {layer.name!r} have the same image {named}"
+                    self._wrong(layer, text, "Change the image or tag of one of them.")
+                images.setdefault(image, layer)
             if layer.base_layer and layer.base_layer not in names:
                 later = any(other.name == layer.base_layer for other in self.request.layers)
                 text = f"the base {layer.base_layer!r} of the layer {layer.name!r} "
                 text += "is a later layer" if later else "is not a layer"
                 self._wrong(layer, text, "Use an image or an earlier layer.")
             names.setdefault(layer.name, layer)
-            images.setdefault(image, layer)
             self._check_tags(layer)
 
     def _check_tags(self, layer: LayerFolder) -> None:
@@ -100,10 +112,10 @@ class _Reader:
             text = f"{layer.image}: the tag is too long with the platform appended"
             self._wrong(layer, text, "Shorten it: a tag has at most 128 characters.")
 
-    def _check_build_args(self, read: Iterable[tuple[LayerFolder, tuple[Piece, ...]]]) -> None:
+    def _check_build_args(self, pieces: Mapping[tuple[str, Platform], tuple[Piece, ...]]) -> None:
         every: list[Dockerfile] = []
-        for layer, pieces in read:
-            files = [piece.facts for piece in pieces]
+        for layer in self.request.layers:
+            files = [piece.facts for (name, _), found in pieces.items() if name == layer.name for piece in found]
             every += files
             for arg in layer.build_args if files else ():
                 path, _, line = arg.origin.rpartition(":")
@@ -124,7 +136,7 @@ class _Reader:
             args = self._args(layer, piece, platform)
             if steps:
                 base = _Base(
-                    image=ImageInput(name=BASE, source=steps[-1].id, platform=platform),
+                    image=ImageInput(name=piece.base_arg, source=steps[-1].id, platform=platform),
                     told=LayerBase(layer=layer.name, base=None, how=""),
                 )
             else:
@@ -148,6 +160,7 @@ class _Reader:
                 platform=platform,
                 index_tag=layer.image.tag_or_latest,
                 home=steps[-1].repository,
+                also=layer.tags,
                 repo=ImageReference(layer.image.registry, layer.image.repository),
                 local_tag=layer.image.tag_or_latest if platform.same_as(request.build_platform) else result_tag,
             ),
@@ -280,39 +293,32 @@ class _Reader:
             number=piece.number,
             platform=platform,
             dockerfile=piece.path,
-            context=layer.context or layer.folder,
+            context=piece.context,
             context_can_change=True,
             args=args,
             images=tuple(inputs),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
-            test=self._test(layer, piece) if layer.tests else None,
+            test=self._test(piece) if layer.tests else None,
             repository=request.registry.place(layer.image),
             tag=tag,
             parent=base.image.name if base.image else "",
         )
 
-    def _test(self, layer: LayerFolder, piece: Piece) -> Path | None:
-        path = layer.folder / f"{piece.taker}-test"
+    def _test(self, piece: Piece) -> Path | None:
+        path = piece.files / f"{piece.taker}-test"
         if not path.is_file():
             return None
         self.tree.problems += read_image_test(path, self.tree.shown(path))[1]
         return path
 
     def _args(self, layer: LayerFolder, piece: Piece, platform: Platform) -> tuple[BuildArg, ...]:
-        """Return the args of a Dockerfile: those of its args file, then of the layer, then those for all layers."""
+        """Return the args of a Dockerfile: of the layout, then of its args file, of the layer, and those for all layers."""
         declared = declared_args(piece.facts)
-        values: dict[str, BuildArg] = {}
-        present = [
-            path
-            for spelling in platform.spellings
-            if (path := layer.folder / f"{piece.taker}-{spelling}-args").is_file()
-        ]
-        if len(present) > 1:
-            text = f"{present[0].name} is for the same platform, {platform.oci}"
-            self.tree.problem(present[1], text, "Remove one of the two files.")
-        if present:
-            args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+        values = {arg.name: arg for arg in piece.args if arg.name in declared}
+        path = find_args_file(self.tree, piece.files, piece.taker, platform)
+        if path:
+            args, problems = read_args(path, self.tree.shown(path), self.request.environ)
             self.tree.problems += problems
             for arg in args:
                 where, _, line = arg.origin.removesuffix(" (environment)").rpartition(":")

@@ -1,6 +1,7 @@
 """Numbered chains: an option is a folder of `NN-Dockerfile-<descriptor>` files, with `<descriptor>-<platform>-args`.
 
-Each step gets its parent as the build argument `BASE_IMAGE`. A chain ends with the stages `minimize` and `production`.
+Each step gets its parent as a build argument, usually `BASE_IMAGE`. A chain ends with the stages `minimize` and
+`production`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from msgspec import Struct, field
 
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args, is_undeclared
-from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts
+from chainbuild.dockerfile.images import DOCKER_IMAGE, all_images, image_contexts, is_image
 from chainbuild.errors import WrongUseError
 from chainbuild.host.package_data import PROGRAM, minimize_program
-from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, read_option
+from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder, Numbered, find_args_file, read_option
 from chainbuild.layouts.stage_files import MINIMIZED, PRODUCTION, StageFiles, proof_dockerfile, read_stage_files
 from chainbuild.layouts.test_files import read_image_test
 from chainbuild.model import Ask, BuildArg, Chain, Graph, ImageInput, Publication, Secret, Step, StepKind
@@ -41,6 +42,8 @@ class NumberedRequest(Struct, frozen=True, kw_only=True):
     options: tuple[str, ...]
     production: ImageReference
     build_platform: Platform
+    base_arg: str = ""
+    """The ARG that takes the parent in every Dockerfile. Empty: `BASE_IMAGE`, or the one that a Dockerfile uses instead."""
     context: Path | None = None
     build_args: tuple[BuildArg, ...] = ()
     build_contexts: tuple[tuple[str, str], ...] = ()
@@ -71,7 +74,7 @@ class _Reader:
         request = self.request
         chains: list[Chain] = []
         self._check_option_names()
-        options = [(name, read_option(self.tree, name, request.platforms)) for name in request.options]
+        options = [(name, self._dockerfiles(name)) for name in request.options]
         files = {platform: self._stage_files(platform) for platform in request.platforms}
         asked = {
             (name, platform): self._stage_args(request.root / name, files[platform], platform)
@@ -91,8 +94,20 @@ class _Reader:
                     chain = self._with_stages(chain, request.root / name, stages, below)
                 chains.append(chain)
                 base, below = chain.result.id, chain.asks
-        self._check_build_args()
-        return Graph(repo=request.repo, chains=tuple(chains))
+        self._check_build_args(item for _, dockerfiles in options for item in dockerfiles)
+        return Graph(repo=request.repo, chains=tuple(chains), notes=tuple(self.tree.notes))
+
+    def _dockerfiles(self, option: str) -> tuple[Numbered, ...]:
+        """Return the Dockerfiles of an option. The FROM of the very first one may be BASE itself."""
+        request = self.request
+        first = option == request.options[0]
+        return read_option(
+            self.tree,
+            option,
+            request.platforms,
+            request.base_arg,
+            accept_base=lambda base: first and is_image(base, request.base),
+        )
 
     def _stage_files(self, platform: Platform) -> StageFiles | None:
         return read_stage_files(
@@ -100,6 +115,7 @@ class _Reader:
             platform=platform,
             build_platform=self.request.build_platform,
             contexts=[name for name, _ in self.request.build_contexts],
+            options=self.request.options,
         )
 
     def _stage_args(self, folder: Path, files: StageFiles | None, platform: Platform) -> tuple[BuildArg, ...]:
@@ -153,9 +169,17 @@ class _Reader:
                 "Shorten TAG, the option's name or the descriptor: a tag has at most 128 characters.",
             )
 
-    def _check_build_args(self) -> None:
+    def _check_build_args(self, dockerfiles: Iterable[Numbered]) -> None:
         names = [arg.name for arg in self.request.build_args]
         self.tree.problems.extend(unknown_args(names, self.tree.dockerfiles, path="--build-arg"))
+        base_args = {item.base_arg: item for item in dockerfiles}
+        for name in names:
+            if name in base_args:
+                self.tree.problem(
+                    None,
+                    f"--build-arg: {name} takes the base image in {self.tree.shown(base_args[name].path)}",
+                    "Give the image as BASE.",
+                )
 
     # Building the graph -----------------------------------------------------------------------------------------------
 
@@ -168,22 +192,24 @@ class _Reader:
         steps: list[Step] = []
         parent = base
         for item in dockerfiles:
-            shown_name = f"{item.prefix}-{item.descriptor}"
-            args = self._args_of(folder, item.descriptor, platform, {item.path: item.facts})
+            args = self._args_of(
+                folder, item.name.taker, platform, {item.path: item.facts}, reserved=CHAINS_ARGS | {item.base_arg}
+            )
             steps.append(
                 self._step(
                     kind=StepKind.BUILD,
-                    name=shown_name,
+                    name=item.name.step,
                     option=name,
-                    number=item.number,
+                    number=item.name.number,
                     platform=platform,
                     path=item.path,
                     facts=item.facts,
-                    context=request.context or request.root,
+                    context=request.context or item.context or request.root,
                     args=self._with_build_args(args, declared_args(item.facts)),
-                    images=((BASE, parent),),
-                    tag=f"{request.tag}-{name}-{shown_name}-{platform.name}",
-                    test=self._test_of(folder, item.descriptor),
+                    images=((item.base_arg, parent),) if item.base_arg else (),
+                    parent=item.base_arg or item.base,
+                    tag=f"{request.tag}-{name}-{item.name.step}-{platform.name}",
+                    test=self._test_of(folder, item.name.taker),
                 )
             )
             parent = steps[-1].id
@@ -348,26 +374,17 @@ class _Reader:
         taker: str,
         platform: Platform,
         files: Mapping[Path, Dockerfile],
+        reserved: Collection[str] = CHAINS_ARGS,
     ) -> tuple[BuildArg, ...]:
         """Return the args of a step's args file, checked against the ARGs of the Dockerfiles."""
-        present = [
-            folder / f"{taker}-{spelling}-args"
-            for spelling in platform.spellings
-            if (folder / f"{taker}-{spelling}-args").exists()
-        ]
-        if not present:
+        path = find_args_file(self.tree, folder, taker, platform)
+        if path is None:
             return ()
-        if len(present) > 1:
-            self.tree.problem(
-                present[1],
-                f"{present[0].name} is for the same platform, {platform.oci}",
-                "Remove one of the two files.",
-            )
-        args, problems = read_args(present[0], self.tree.shown(present[0]), self.request.environ)
+        args, problems = read_args(path, self.tree.shown(path), self.request.environ)
         self.tree.problems.extend(problems)
         for arg in args:
             origin, line = place_of(arg.origin)
-            if arg.name in CHAINS_ARGS:
+            if arg.name in reserved:
                 self.tree.problem(
                     self.request.root / origin,
                     f"{arg.name} is set by the chain and cannot be set here",

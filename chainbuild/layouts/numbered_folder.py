@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
+from chainbuild.dockerfile.images import args_in_froms, base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
+from chainbuild.layouts.numbered_names import NumberedName, has_numbered, numbered_names
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
@@ -19,22 +21,26 @@ from chainbuild.text import perhaps_you_meant
 BASE: Final = CHAIN_IMAGE
 STAGES: Final = ("minimize", "production")
 
-_NUMBERED = regex(r"(?P<number>[0-9]+)-Dockerfile-(?P<descriptor>[A-Za-z0-9][A-Za-z0-9_.-]*)")
 _NEARLY = regex(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
 _ARGS_FILE = regex(r"(?P<stem>.+)-args")
-# Files that editors and merges create next to a file.
-LEFT_OVER: Final = (".dockerignore", ".bak", ".orig", ".rej", ".swp", ".tmp", "~")
 
 
 class Numbered(Struct, frozen=True, kw_only=True):
-    """A parsed Dockerfile of an option."""
+    """A parsed Dockerfile of an option. `base_arg` is the ARG that takes the image of the step before it.
 
-    number: int
-    prefix: str
-    descriptor: str
+    If `base_arg` is empty, the Dockerfile is the first one, and its FROM names the image `base` itself.
+    """
+
+    name: NumberedName
     path: Path
-    shown: str
     facts: Dockerfile
+    base_arg: str
+    base: str = ""
+
+    @property
+    def context(self) -> Path | None:
+        """The build context of a Dockerfile that has a folder of its own; else None."""
+        return self.path.parent if self.name.in_folder else None
 
 
 class ChainFolder:
@@ -44,6 +50,9 @@ class ChainFolder:
         self.root = root
         self.problems: list[Problem] = []
         self.dockerfiles: list[Dockerfile] = []
+        self._parsed: dict[Path, Dockerfile | None] = {}
+        self.notes: list[str] = []
+        """What was detected and could have been meant differently, for the user."""
 
     def shown(self, path: Path) -> str:
         """Return the path for messages: relative to the root."""
@@ -58,7 +67,12 @@ class ChainFolder:
         self.problems.append(Problem(path=shown, line=line, message=message, hint=hint))
 
     def read_dockerfile(self, path: Path) -> Dockerfile | None:
-        """Return a parsed Dockerfile; None if it cannot be read."""
+        """Return a parsed Dockerfile; None if it cannot be read. Each is read once."""
+        if path not in self._parsed:
+            self._parsed[path] = self._parse(path)
+        return self._parsed[path]
+
+    def _parse(self, path: Path) -> Dockerfile | None:
         try:
             raw = path.read_bytes()
         except OSError as error:
@@ -70,57 +84,56 @@ class ChainFolder:
         return dockerfile
 
 
-def read_option(tree: ChainFolder, name: str, platforms: Iterable[Platform]) -> tuple[Numbered, ...]:
-    """Return the numbered Dockerfiles of an option, in order; problems of the folder go to the tree."""
+def read_option(
+    tree: ChainFolder,
+    name: str,
+    platforms: Sequence[Platform],
+    base_arg: str = "",
+    *,
+    accept_base: Callable[[str], bool] = lambda _: False,
+) -> tuple[Numbered, ...]:
+    """Return the numbered Dockerfiles of an option, in order; problems of the folder go to the tree.
+
+    `base_arg` is the ARG that takes the base image in all of them; if empty, it is `BASE_IMAGE`, or detected. The first
+    Dockerfile needs none if its FROM names an image that `accept_base` accepts.
+    """
     folder = tree.root / name
     if not folder.is_dir():
         _missing_option(tree, name, folder)
         return ()
+    names = numbered_names(folder)
     results: list[Numbered] = []
-    names = sorted(entry.name for entry in folder.iterdir())
-    for file_name in names:
-        match = _numbered(file_name)
-        if match:
-            facts = tree.read_dockerfile(folder / file_name)
-            if facts:
-                results.append(
-                    Numbered(
-                        number=int(match["number"]),
-                        prefix=match["number"],
-                        descriptor=match["descriptor"],
-                        path=folder / file_name,
-                        shown=tree.shown(folder / file_name),
-                        facts=facts,
-                    )
-                )
-        elif _NEARLY.fullmatch(file_name):
-            tree.problem(
-                folder / file_name,
-                "looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be built",
-                "Rename it, for example to 10-Dockerfile-base, or move it out of the option's folder.",
-            )
-    if not any(_numbered(file_name) for file_name in names):
+    for item in names:
+        path = folder / item.file
+        facts = tree.read_dockerfile(path)
+        if facts is None:
+            continue
+        platform = platforms[0] if platforms else Platform.of_this_machine()
+        own = "" if results or base_arg_used(facts, base_arg or BASE) else _own_base(facts, platform)
+        if own and accept_base(own):
+            arg = ""
+        else:
+            own = ""
+            arg = _named_base_arg(tree, facts, base_arg) if base_arg else find_base_arg(tree, path, facts, platform)
+        results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg, base=own))
+    if not names:
         tree.problem(
             folder,
             "no numbered Dockerfiles in this folder",
             "Name an option's Dockerfiles NN-Dockerfile-<descriptor>, for example 10-Dockerfile-base.",
         )
-    results.sort(key=lambda item: (item.number, item.path.name))
-    _check_descriptors(tree, results)
-    _check_args_files(tree, folder, names, results, platforms)
-    _check_tests(tree, folder, names, results)
-    for item in results:
-        _check_base_argument(tree, item)
+    files = sorted(entry.name for entry in folder.iterdir())
+    _check_names(tree, folder, names, files)
+    _check_args_files(tree, folder, files, results, platforms)
+    _check_tests(tree, folder, files, results)
+    if not base_arg:
+        _note_base_arguments(tree, folder, results)
     return tuple(results)
 
 
 def _missing_option(tree: ChainFolder, name: str, folder: Path) -> None:
     try:
-        present = sorted(
-            entry.name
-            for entry in tree.root.iterdir()
-            if entry.is_dir() and any(_numbered(child.name) for child in entry.iterdir())
-        )
+        present = sorted(entry.name for entry in tree.root.iterdir() if entry.is_dir() and has_numbered(entry))
     except OSError:
         present = []
     hint = perhaps_you_meant(name, present)
@@ -128,29 +141,54 @@ def _missing_option(tree: ChainFolder, name: str, folder: Path) -> None:
     tree.problem(None, f"option {name!r}: no such folder: {str(folder)!r}", hint)
 
 
-def _check_descriptors(tree: ChainFolder, result: Iterable[Numbered]) -> None:
-    seen: dict[str, Numbered] = {}
-    for item in result:
-        if item.descriptor in STAGES:
+def _check_names(tree: ChainFolder, folder: Path, names: Iterable[NumberedName], files: Iterable[str]) -> None:
+    """Check that the name of every Dockerfile identifies a step, and that no two identify the same step."""
+    known = tuple(names)
+    for file_name in set(files) - {name.file.partition("/")[0] for name in known}:
+        if _NEARLY.fullmatch(file_name):
             tree.problem(
-                item.path,
-                f"the descriptor {item.descriptor!r} is the name of a stage",
+                folder / file_name,
+                "looks like a Dockerfile but is not named NN-Dockerfile-<descriptor>, so it would not be built",
+                "Rename it, for example to 10-Dockerfile-base, or move it out of the option's folder.",
+            )
+    seen: list[NumberedName] = []
+    for name in known:
+        same = next((other for other in seen if _is_same_step(name, other)), None)
+        duplicate = next((other for other in seen if name.taker == other.taker), None)
+        if name.descriptor in STAGES:
+            tree.problem(
+                folder / name.file,
+                f"the descriptor {name.descriptor!r} is the name of a stage",
                 "Choose another descriptor: args files with this name belong to the stage.",
             )
-        elif item.descriptor in seen:
+        elif same:
+            shown = f"{tree.shown(folder / same.file)} and {tree.shown(folder / name.file)}"
             tree.problem(
-                item.path,
-                f"duplicate descriptor {item.descriptor!r}, used by {seen[item.descriptor].shown}",
+                folder / name.file,
+                f"the step {same.step} has two Dockerfiles, {shown}",
+                "Remove one of the two files, or change its number and descriptor.",
+            )
+        elif duplicate:
+            tree.problem(
+                folder / name.file,
+                f"duplicate descriptor {name.taker!r}, used by {tree.shown(folder / duplicate.file)}",
                 "Choose another descriptor: it selects the args file and names the image.",
             )
-        seen.setdefault(item.descriptor, item)
+        seen.append(name)
+
+
+def _is_same_step(name: NumberedName, other: NumberedName) -> bool:
+    """Return whether two names identify the same step. Without a descriptor, the number alone identifies the step."""
+    if name.number != other.number:
+        return False
+    return name.descriptor == other.descriptor or not (name.descriptor and other.descriptor)
 
 
 def _check_args_files(
     tree: ChainFolder, folder: Path, names: Iterable[str], result: Iterable[Numbered], platforms: Iterable[Platform]
 ) -> None:
     """Check that a Dockerfile or stage uses every `*-args` file on some platform."""
-    takers = [item.descriptor for item in result] + list(STAGES)
+    takers = [item.name.taker for item in result] + list(STAGES)
     for file_name in names:
         match = _ARGS_FILE.fullmatch(file_name)
         if not match:
@@ -171,7 +209,7 @@ def _check_args_files(
 
 def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: Iterable[Numbered]) -> None:
     """Check that every `*-test` file belongs to a Dockerfile or to production."""
-    takers = [*(item.descriptor for item in result), "production"]
+    takers = [*(item.name.taker for item in result), "production"]
     for file_name in names:
         taker = file_name.removesuffix("-test")
         if taker == file_name or taker in takers:
@@ -184,19 +222,59 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
         )
 
 
-def _check_base_argument(tree: ChainFolder, item: Numbered) -> None:
-    if not base_arg_used(item.facts, BASE):
+def _own_base(facts: Dockerfile, platform: Platform) -> str:
+    """Return the image that the FROM of a Dockerfile names, if no ARG takes it and no FROM sets a platform; else empty."""
+    if base_arg_candidates(facts, platform=platform) or any(stage.platform for stage in facts.stages):
+        return ""
+    base = find_base_image(facts, args={}, platform=platform, build_platform=platform)
+    return base.reference if base and not base.is_nothing else ""
+
+
+def _named_base_arg(tree: ChainFolder, facts: Dockerfile, base_arg: str) -> str:
+    """Return the ARG that the user named; a problem goes to the tree."""
+    problem = check_base_arg(facts, base_arg)
+    tree.problems += [problem] if problem else []
+    return base_arg
+
+
+def find_base_arg(tree: ChainFolder, path: Path, facts: Dockerfile, platform: Platform) -> str:
+    """Return the ARG that takes the base image of a Dockerfile; a problem goes to the tree."""
+    if base_arg_used(facts, BASE):
+        return BASE
+    candidates = base_arg_candidates(facts, platform=platform)
+    if len(candidates) == 1:
+        return candidates[0].name
+    line = facts.stages[0].line if facts.stages else 1
+    if candidates:
+        texts = " and ".join(f"{arg.name} (line {arg.line})" for arg in candidates)
         tree.problem(
-            item.path,
-            f"no FROM uses ARG {BASE}, so the step would not be based on the one before",
-            f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}.",
-            line=item.facts.stages[0].line if item.facts.stages else 1,
+            path,
+            f"the base image can be any of the ARGs {texts}",
+            "Choose one with --base-arg NAME, or with base-arg: in chainbuild.yaml.",
+            line=line,
         )
+    else:
+        others = [arg.name for arg in args_in_froms(facts)]
+        hint = f"Begin the file with: ARG {BASE} and FROM ${{{BASE}}}. For another ARG, use --base-arg NAME."
+        if others:
+            hint = f"If {' or '.join(others)} takes the image of the step before, use --base-arg {others[0]}."
+        tree.problem(
+            path,
+            f"no FROM uses ARG {BASE}, so the step would not be based on the one before",
+            f"{hint} The FROM of the first Dockerfile may also be BASE itself.",
+            line=line,
+        )
+    return BASE
 
 
-def _numbered(file_name: str) -> re.Match[str] | None:
-    """Match the name of a numbered Dockerfile; names with an added suffix (ignore files, backups) do not match."""
-    return None if file_name.endswith(LEFT_OVER) else _NUMBERED.fullmatch(file_name)
+def _note_base_arguments(tree: ChainFolder, folder: Path, result: Iterable[Numbered]) -> None:
+    """Note the ARGs that were detected, each with the Dockerfiles that use it."""
+    files: dict[str, list[str]] = {}
+    for item in result:
+        if item.base_arg not in {BASE, ""}:
+            files.setdefault(item.base_arg, []).append(item.name.file)
+    for name, using in files.items():
+        tree.notes.append(f"{tree.shown(folder)}: ARG {name} takes the base image, in {', '.join(using)}")
 
 
 def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:
@@ -205,6 +283,19 @@ def _taker_of(stem: str, takers: Iterable[str]) -> tuple[str, str]:
         if stem.startswith(f"{taker}-") and _is_platform(stem.removeprefix(f"{taker}-")):
             return taker, stem.removeprefix(f"{taker}-")
     return stem.rpartition("-")[0], stem.rpartition("-")[2]
+
+
+def find_args_file(tree: ChainFolder, folder: Path, taker: str, platform: Platform) -> Path | None:
+    """Return the args file of a step for a platform, if there is one; a second one becomes a problem."""
+    names = [f"{taker}-{spelling}-args" for spelling in platform.spellings]
+    present = [folder / name for name in names if (folder / name).exists()]
+    if len(present) > 1:
+        tree.problem(
+            present[1],
+            f"{present[0].name} is for the same platform, {platform.oci}",
+            "Remove one of the two files.",
+        )
+    return present[0] if present else None
 
 
 def _is_platform(spelled: str) -> bool:

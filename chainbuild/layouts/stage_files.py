@@ -20,7 +20,8 @@ from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, p
 from chainbuild.dockerfile.images import find_base_image
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.host.package_data import PROGRAM, proof_path, shipped
-from chainbuild.layouts.numbered_folder import BASE, LEFT_OVER, STAGES, ChainFolder
+from chainbuild.layouts.numbered_folder import BASE, STAGES, ChainFolder
+from chainbuild.layouts.numbered_names import LEFT_OVER
 from chainbuild.model import HandedFile
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
@@ -74,13 +75,22 @@ class StageFiles(Struct, frozen=True, kw_only=True):
 
 
 def read_stage_files(
-    tree: ChainFolder, *, platform: Platform, build_platform: Platform, contexts: Collection[str] = ()
+    tree: ChainFolder,
+    *,
+    platform: Platform,
+    build_platform: Platform,
+    contexts: Collection[str] = (),
+    options: Collection[str] = (),
 ) -> StageFiles | None:
     """Find and read the stages of a tree; problems go to the tree. None if a stage cannot be read.
 
-    `contexts` are the names of the user's named contexts.
+    `contexts` are the names of the user's named contexts. The stages are in `utilities/` of the tree, else next to the
+    `options` if these are all in one folder.
     """
-    own = _own_stages(tree)
+    own = _own_stages(tree, tree.root / FOLDER)
+    around = {(tree.root / option).parent for option in options}
+    if not own and len(around) == 1 and tree.root not in around:
+        own = _own_stages(tree, around.pop() / FOLDER)
     results = {kind: _read(tree, kind, own.get(kind)) for kind in STAGES}
     minimize, production = results["minimize"], results["production"]
     if minimize is None or production is None:
@@ -100,8 +110,7 @@ def uses_program(dockerfile: Dockerfile, *, platform: Platform, build_platform: 
     return any(name == normal_context_name(PROGRAM) for name, _ in facts.named_sources)
 
 
-def _own_stages(tree: ChainFolder) -> dict[str, Path]:
-    folder = tree.root / FOLDER
+def _own_stages(tree: ChainFolder, folder: Path) -> dict[str, Path]:
     try:
         names = sorted(entry.name for entry in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from chainbuild.errors import BusyError, NotReadyError
 from chainbuild.events import Emit, Message
+from chainbuild.host.folders import hide_from_git
 from chainbuild.host.user_folders import private_folder
 from chainbuild.local_registry import compose, containers, linger, ports
 from chainbuild.local_registry import login as logins
@@ -159,7 +160,7 @@ class Arrival:
 
     def _tell_of_other_data(self, data: str) -> None:
         if data and data != str(self._place.data):
-            say(self._emit, f"the registry at {self._place.endpoint} is already running with its data in {data}")
+            warn(self._emit, f"the registry at {self._place.endpoint} is already running with its data in {data}")
 
     def _meet_other_user(self, reply: Reply, patience: _Patience) -> None:
         """Take the port over from an unused registry, or wait briefly. Errors: `BusyError`."""
@@ -207,7 +208,7 @@ class Arrival:
                 "every build can write to it. Restart it: chainbuild registry down; chainbuild registry up",
             )
         elif container is not None and container.ours:
-            say(
+            warn(
                 self._emit,
                 f"the registry at {self._place.endpoint} has no login: every user of this machine can write to it. "
                 "Restart it: chainbuild registry down; chainbuild registry up",
@@ -215,7 +216,7 @@ class Arrival:
 
     def _start(self, started_by: compose.StartedBy) -> Reply | None:
         """Start the registry. Returns its first answer with the connection open; None if another one has the port."""
-        private_folder(self._place.data)
+        hide_from_git(private_folder(self._place.data))
         login = self._place.login()
         logins.hand_to_registry(login, self._place.data)
         self._place.leases.note_kept(str(self._place.data) if started_by == "person" else "")

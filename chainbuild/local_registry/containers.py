@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from chainbuild.errors import NotReadyError
-from chainbuild.host.docker import no_docker_command
+from chainbuild.host.docker import GET_COMPOSE, engine_error, no_docker_command
 
 if TYPE_CHECKING:
     import subprocess
@@ -274,17 +274,12 @@ def neutral_environment() -> dict[str, str]:
 def docker_error(what: str, done: subprocess.CompletedProcess[str]) -> NotReadyError:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     said = "\n".join(lines[-4:]) or f"docker exited with code {done.returncode}"
+    if error := engine_error(done.stderr, said):
+        return error
     lowered = said.lower()
     hint = "See: docker compose version; docker info"
-    if "cannot connect to the docker daemon" in lowered or "is the docker daemon running" in lowered:
-        what, hint = "cannot reach a Docker Engine", "Start it (script/setup does so on Debian), or see DOCKER_HOST."
-    elif "permission denied" in lowered and "docker" in lowered:
-        what, hint = (
-            "no permission to use the Docker Engine",
-            "Add yourself to the docker group, or use a rootless engine.",
-        )
-    elif "unknown shorthand flag" in lowered or "is not a docker command" in lowered:
-        what, hint = "docker compose is not installed", "apt-get install docker-compose-plugin, or script/setup."
+    if "unknown shorthand flag" in lowered or "is not a docker command" in lowered:
+        what, hint = "docker compose is not installed", GET_COMPOSE
     elif "address pools" in lowered:
         what, hint = "the Docker Engine has no more addresses for networks", "Remove unused ones: docker network prune."
     elif "no space left" in lowered:

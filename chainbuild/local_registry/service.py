@@ -356,7 +356,7 @@ class ManagedRegistry:
         if self.linger <= 0:
             return False
         if self._compose.own_file:
-            say(emit, "--registry-linger has no effect on a registry of your own compose file")
+            warn(emit, "--registry-linger has no effect on a registry of your own compose file")
             return False
         # Note it first: if this run is killed, the next one knows that the registry may stop.
         self._leases.mark(replace(mark, until=time.time() + self.linger))

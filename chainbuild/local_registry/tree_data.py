@@ -120,7 +120,11 @@ def _is_within(data: Path, source: Path) -> bool:
 def _tell(done: TakenOver, source: Path, data: Path, emit: Emit) -> None:
     if done.left_out:
         names = ", ".join(sorted(done.left_out)[:5])
-        emit(Message(text=f"skipped, because other trees would take them for Docker Hub's images: {names}"))
+        emit(
+            Message(
+                level="warning", text=f"skipped, because other trees would take them for Docker Hub's images: {names}"
+            )
+        )
     if done.damaged:
         text = f"{plural(done.damaged, 'blob')} in {source} could not be read or did not match the digest; skipped"
         emit(Message(level="warning", text=text))

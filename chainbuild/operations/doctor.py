@@ -15,6 +15,7 @@ from chainbuild.builder.failures import emulation_hint
 from chainbuild.builder.preflight import buildx_problem, engine_problem, is_native, means
 from chainbuild.errors import ChainbuildError
 from chainbuild.execution.session import Session, Settings, registry_data
+from chainbuild.host.docker import GET_COMPOSE, GET_DOCKER
 from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Platform
 from chainbuild.registry.images import resolve
@@ -36,7 +37,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
 
 def examine_machine(settings: Settings) -> Iterator[Diagnosis]:
     """Check what needs no registry, most basic first."""
-    docker = _command("docker", "docker command", "script/setup on Debian, else docs.docker.com/get-docker")
+    docker = _command("docker", "docker command", GET_DOCKER)
     yield docker
     if docker.state == "ok":
         yield _from_problem("engine", engine_problem(), "a Docker Engine answers")
@@ -135,8 +136,7 @@ def _compose() -> Diagnosis:
         text = "docker compose is installed (for the registry on localhost)"
         return Diagnosis(what="compose", state="ok", told=text)
     text = "missing: docker compose, which starts the registry on localhost"
-    mend = "apt-get install docker-compose-plugin, or script/setup; not needed with --registry"
-    return Diagnosis(what="compose", state="wrong", told=text, mend=mend)
+    return Diagnosis(what="compose", state="wrong", told=text, mend=GET_COMPOSE)
 
 
 def _space(data: Path, *, asking_docker: bool) -> Diagnosis:

@@ -48,10 +48,12 @@ def run_of(request: ImageTypesRequest, layout: ImageTypesLayout) -> BuildRequest
     return BuildRequest(graph=layout.graph, settings=request.settings, options=options)
 
 
-def warnings(request: ImageTypesRequest) -> tuple[str, ...]:
+def warnings(request: ImageTypesRequest, layout: ImageTypesLayout) -> tuple[str, ...]:
     """Return warnings to show before anything is done."""
-    texts = [f"{problem.where}: {problem.message}. {problem.hint}" for problem in request.relations.loose]
-    for name in sorted(request.wanted.chosen):
+    manifests = {image.manifest.shown for image in layout.images.values()}
+    notes = (*request.catalogue.notes, *request.relations.loose)
+    texts = [f"{problem.where}: {problem.message}. {problem.hint}" for problem in notes if problem.path in manifests]
+    for name in sorted(request.wanted.chosen.difference(layout.stopped)):
         if not request.catalogue.images[name].is_public or request.wanted.purpose is Purpose.PUBLISH:
             continue
         for path in private_bases(name, request.catalogue, request.relations, request.places):
@@ -151,7 +153,7 @@ def _cut(
         layout=replace(layout, graph=plan.graph),
         planned=replace(planned, plan=plan),
         published=published,
-        never=tuple(sorted(request.wanted.chosen.difference(kept))),
+        never=tuple(sorted(request.wanted.chosen.difference(kept, layout.stopped))),
     )
 
 
@@ -178,7 +180,7 @@ def _outdated(layout: ImageTypesLayout, decision: Decision) -> Problem:
     state = "is out of date" if decision.previous_record else "was not created"
     return image.problem(
         f"{image.id} {state} for {decision.step.platform}: {decision.reason}",
-        f"Nothing was published. Run chainbuild types create '{image.id}' first.",
+        f"Nothing was published. Run chainbuild types build '{image.id}' first.",
     )
 
 

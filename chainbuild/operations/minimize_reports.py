@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from chainbuild.images.attachments import attached_report
 from chainbuild.images.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS
-from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
@@ -137,7 +136,7 @@ def _chain(records: RecordStore, minimized: Minimized) -> tuple[tuple[Descriptor
         ends.append((_name(record.step), len(manifest.layers)))
         lowest = record, manifest
     if lowest is not None:
-        ends.append((BASE, _base_layers(*lowest)))
+        ends.append((BASE, base_layers(lowest[0].added, lowest[1].layers)))
     return top, [(name, end) for name, end in reversed(ends) if end]
 
 
@@ -147,7 +146,7 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
     seen: set[str] = set()
     record: Record | None = minimized.record
     while record is not None:
-        key = record.parents.get(CHAIN_IMAGE, "")
+        key = record.chain_parent
         record = records.read(minimized.place, key) if key and key not in seen else None
         seen.add(key)
         if record is not None:
@@ -158,18 +157,18 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
             yield record, Manifest.of(raw, where=str(record.step))
 
 
-def _base_layers(record: Record, manifest: Manifest) -> int:
-    """Return the number of layers that a step's image shares with its parent.
+def base_layers(added: int, layers: Sequence[Descriptor]) -> int:
+    """Return the number of layers that a step's image shares with its parent, from the number of bytes that the step added.
 
-    The record has the number of bytes that the step added. Configs differ by a few bytes, so a layer of a few bytes may be
+    Configs differ by a few bytes, so a layer of a few bytes may be
     assigned to the wrong side, which is invisible in the report.
     """
     above = 0
-    best, nearest = len(manifest.layers), abs(record.added)
-    for count in range(len(manifest.layers) - 1, -1, -1):
-        above += manifest.layers[count].size
-        if abs(record.added - above) < nearest:
-            best, nearest = count, abs(record.added - above)
+    best, nearest = len(layers), abs(added)
+    for count in range(len(layers) - 1, -1, -1):
+        above += layers[count].size
+        if abs(added - above) < nearest:
+            best, nearest = count, abs(added - above)
     return best
 
 

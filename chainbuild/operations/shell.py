@@ -6,18 +6,18 @@ writable home. It is removed at its end; only changes in the current folder rema
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.errors import ChainbuildError, NotFoundInRegistryError
+from chainbuild.errors import LoginNeededError, NotFoundInRegistryError, UnreachableError
 from chainbuild.execution.session import Session
-from chainbuild.references import ImageReference, Platform
+from chainbuild.host.docker import mount_flag
+from chainbuild.images.local_store import LocalImage, LocalStore
+from chainbuild.operations.named_images import NamedImage, locate, similar_names
+from chainbuild.references import ChainRegistry, Platform
 
 HOME: Final = "/chainbuild-home"
 OTHERWISE: Final = "/work"
@@ -72,7 +72,7 @@ def container_command(
     argv = ["docker", "run", "--rm", "--interactive", "--pull", "never"]
     argv += ["--tty"] if visit.terminal else []
     argv += ["--platform", platform.oci] if platform else []
-    argv += ["--mount", _fields("type=bind", f"source={visit.folder}", f"target={place}"), "--workdir", place]
+    argv += [*mount_flag("type=bind", f"source={visit.folder}", f"target={place}"), "--workdir", place]
     argv += ["--user", f"{visit.user}:{visit.group}"]
     if visit.user:
         # The image has no user with this id, so docker would use / as home, which is not writable.
@@ -91,35 +91,39 @@ def mount_point(folder: Path) -> str:
     return str(path)
 
 
-def _fields(*fields: str) -> str:
-    """Format fields for `--mount`, which docker parses as CSV: a path may contain a comma or a quote."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(fields)
-    return text.getvalue()
+def local_image(store: LocalStore, named: NamedImage, chain: ChainRegistry) -> LocalImage | None:
+    """Return the image of the local store that a shell can use as it is.
+
+    None for images of steps, and for those whose name has the chain registry: the registry's may be newer.
+    """
+    if named.step or named.id or chain.holds(named.reference):
+        return None
+    local = store.find(str(named.reference))
+    return local if local and (named.platform is None or local.platform.same_as(named.platform)) else None
 
 
-def fetch(session: Session, named: ImageReference, platform: Platform, names: Sequence[ImageReference]) -> str:
-    """Load an image of the chain registry into the local store, and return its name there.
+def fetch(session: Session, named: NamedImage) -> tuple[str, Platform]:
+    """Load an image of a registry into the local store, and return its name there and its platform.
 
-    `names` are the existing images, for the message. Errors: `NotFoundInRegistryError` if the image does not exist.
+    Errors: `NotFoundInRegistryError` if the image does not exist.
     """
     try:
-        image = session.finder().find_result(named, platform).image
-    except ChainbuildError as error:
+        resolved = locate(session, named)
+    except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
+        if named.step or named.id:
+            raise
+        platform = f" for {named.platform.oci}" if named.platform else ""
         raise NotFoundInRegistryError(
-            f"{named} for {platform.oci} is neither in the local image store nor in the chain registry",
-            hint=_hint(named, names),
+            f"{named}{platform} is neither in the local image store nor in the chain registry",
+            hint=f"{similar_names(session, named.reference)}List images with chainbuild images or docker images;"
+            " build a layer with chainbuild layer.",
         ) from error
-    name = str(named if named.tag or named.digest else named.with_tag("latest"))
-    if named.digest is None:
-        session.local.load(image.reference.pinned, image.digest, platform, name)
-    return name
-
-
-def _hint(named: ImageReference, names: Sequence[ImageReference]) -> str:
-    existing = list(dict.fromkeys(str(name) for name in names))
-    last = named.repository.rpartition("/")[2]
-    same = [str(name) for name in names if name.repository.rpartition("/")[2] == last]
-    near = list(dict.fromkeys(same)) or difflib.get_close_matches(str(named), existing, n=3)
-    suggestion = f"Perhaps you meant {' or '.join(near[:3])}. " if near else ""
-    return f"{suggestion}List images with chainbuild images or docker images; build a layer with chainbuild layer."
+    image, name = resolved.image, resolved.named
+    name = name if name.tag or name.digest else name.with_tag("latest")
+    existing = None if name.digest else session.local.find(str(name))
+    if name.digest or (existing and not existing.platform.same_as(image.platform)):
+        # There is no tag for it, or the tag is that of an image for another platform.
+        session.local.pull(image.reference.pinned, image.platform)
+        return image.reference.pinned, image.platform
+    session.local.load(image.reference.pinned, image.digest, image.platform, str(name))
+    return str(name), image.platform

@@ -207,11 +207,11 @@ def trace_subject(session: Session, subject: Subject) -> Findings:
             ignore=subject.ignore,
         )
     except NotTraceableError as error:
-        raise NotReadyError(f"{subject.step}: {error.message}", hint="See docs/stages.md, The traced proof.") from error
+        raise NotReadyError(f"{subject.step}: {error.message}", hint="Read more: chainbuild docs proofs") from error
     (test,) = report.tests
     if not test.traced:
         reason = "; ".join(note.text for note in notes_on(report, set()))
-        raise NotReadyError(f"{subject.step}: {reason}", hint="See docs/stages.md, The traced proof.")
+        raise NotReadyError(f"{subject.step}: {reason}", hint="Read more: chainbuild docs proofs")
     file = args_file(subject.option, subject.platform)
     additions = report.additions_for(report.missing)
     if not additions:

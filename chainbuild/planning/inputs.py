@@ -151,7 +151,7 @@ class InputReader:
                     root=root,
                     context=name,
                     movable=not prefix and step.context_can_change,
-                    missing=pattern in missing,
+                    missing=pattern in missing and not self._submodules.above(root, pattern),
                     ignored=pattern in ignored,
                 )
                 sources.append(source)

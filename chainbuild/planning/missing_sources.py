@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -73,12 +73,14 @@ class Submodules:
 
 
 def problems_of(checked: Iterable[Checked], submodules: Submodules) -> tuple[Problem, ...]:
-    """Return a problem for each missing source of a run's steps, with a folder that has all of them, if any."""
+    """Return a problem for each missing source of a run's steps, with a context that has all of them, if any."""
     every = tuple(dict.fromkeys(source for each in checked for source in each.sources))
     bad = [source for source in every if source.missing or submodules.above(source.root, source.pattern)]
     parents: dict[Path, str] = {}
     for root in dict.fromkeys(source.root for source in bad if source.movable and source.missing):
-        parents[root] = _parent_with(root, [source for source in every if source.root == root and source.movable])
+        movable = [source.pattern for source in every if source.root == root and source.movable]
+        folders = [Path(source.path).absolute().parent for source in bad if source.root == root]
+        parents[root] = _context_with(root, dict.fromkeys(movable), folders, submodules)
     return tuple(_problem(source, submodules, parents) for source in bad)
 
 
@@ -112,14 +114,15 @@ def _neighbours(source: RequiredSource) -> list[str]:
     return [posixpath.join(folder, name) for name in names[:1000]]
 
 
-def _parent_with(root: Path, sources: Sequence[RequiredSource]) -> str:
-    """Return a parent folder of a context that has all its sources; empty if there is none."""
-    patterns = tuple(dict.fromkeys(source.pattern for source in sources))
+def _context_with(root: Path, patterns: Iterable[str], dockerfiles: Iterable[Path], submodules: Submodules) -> str:
+    """Return a folder that has all sources of a context: a parent, or the folder of a Dockerfile; empty if there is none."""
+    patterns = tuple(patterns)
     if any("**" in pattern for pattern in patterns):
         return ""  # that would scan whole file systems
-    for parent in root.parents[:_PARENTS]:
-        if not ContextTree(parent).missing(find_ignore(parent), patterns):
-            return _shown(parent)
+    for folder in dict.fromkeys([*root.parents[:_PARENTS], *dockerfiles]):
+        checked_out = [pattern for pattern in patterns if not submodules.above(folder, pattern)]
+        if not ContextTree(folder).missing(find_ignore(folder), checked_out):
+            return _shown(folder)
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chainbuild.parsing.stage_args import stage_arguments
@@ -13,8 +13,16 @@ from chainbuild.step_id import StepId
 SCHEMA: Final = "chainbuild.plan/1"
 
 
-def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]], native: Mapping[StepId, str]) -> str:
-    """Return the plan's document: `steps` in order, `publishes`, and the duration of the last builds in seconds."""
+def plan_as_json(
+    plan: Plan,
+    commands: Mapping[StepId, tuple[str, ...]],
+    native: Mapping[StepId, str],
+    skipped: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """Return the plan's document: `steps` in order, `publishes`, and the duration of the last builds in seconds.
+
+    `skipped` has the problems of images that are not in the plan because of them.
+    """
     arguments = stage_arguments(plan.graph)
     return json.dumps(
         {
@@ -43,6 +51,7 @@ def plan_as_json(plan: Plan, commands: Mapping[StepId, tuple[str, ...]], native:
             "publishes": [{"name": name, "what": what} for name, what in plan.publishes],
             "builds": len(plan.builds),
             "expected_seconds": plan.expected_seconds,
-        },
+        }
+        | ({"skipped": {name: list(problems) for name, problems in skipped.items()}} if skipped else {}),
         indent=2,
     )

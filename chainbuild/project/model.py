@@ -24,6 +24,12 @@ class LayerEntry(Struct, frozen=True, kw_only=True):
     base_arg: str = ""
     build_args: tuple[BuildArg, ...] = ()
     context: Path | None = None
+    tags: tuple[str, ...] = ()
+    dockerfile: str = ""
+    image_key: str = ""
+    packages: tuple[str, ...] = ()
+    skip_packages: tuple[str, ...] = ()
+    search_dirs: tuple[Path, ...] = ()
     tests: bool = True
     line: int = 0
 
@@ -58,6 +64,7 @@ class Project(Struct, frozen=True, kw_only=True):
     """The full name of an image, or the name of a layer."""
     production: str | None = None
     options: tuple[str, ...] = ()
+    base_arg: str | None = None
     layers: tuple[LayerEntry, ...] = ()
     science: ScienceEntry | None = None
     registry: str | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
+from chainbuild.layouts.numbered_names import has_numbered
 from chainbuild.model import BuildArg
 from chainbuild.parsing.option_values import ProblemCollector, parse_repository, read_build_contexts, read_secrets
 from chainbuild.project.model import LayerEntry, Project, ScienceEntry
@@ -21,20 +22,27 @@ from chainbuild.trust.keys import PublicKey
 from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes
 
 T = TypeVar("T")
-_NUMBERED: Final = "[0-9]*-Dockerfile-*"
 
 
-def read_project(path: Path, environ: Mapping[str, str]) -> Project:
+def read_project(path: Path, environ: Mapping[str, str], *, has_secrets: bool = True) -> Project:
     """Read a project file. `environ` has the values of build args that the file lists without a value.
 
-    Errors: `WrongUseError` with every problem of the file and its line.
+    `has_secrets`: the run has the secrets, so their sources must exist. Errors: `WrongUseError` with every problem of the
+    file and its line.
     """
     shown = _shown(path)
     try:
-        content = read_nodes(path.read_bytes(), shown, PROJECT)
+        raw = path.read_bytes()
     except OSError as error:
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
-    reader = _Reader(path.resolve(), shown, content, environ)
+    return parse_project(raw, path, environ, has_secrets=has_secrets)
+
+
+def parse_project(raw: bytes, path: Path, environ: Mapping[str, str], *, has_secrets: bool = True) -> Project:
+    """Return the project of a file with this content. Errors: as `read_project`."""
+    shown = _shown(path)
+    reader = _Reader(path.resolve(), shown, read_nodes(raw, shown, PROJECT), environ)
+    reader.has_secrets = has_secrets
     project = reader.project()
     if reader.problems:
         raise WrongUseError(reader.problems)
@@ -98,6 +106,7 @@ class _Reader(ContentReader):
         self.root = path.parent
         self.values = content.values
         self.environ = environ
+        self.has_secrets = True
 
     def project(self) -> Project:
         values = self.values
@@ -114,6 +123,7 @@ class _Reader(ContentReader):
             base=self._image_or_layer(names, "base"),
             production=self._image_or_layer(names, "production"),
             options=self._options(names),
+            base_arg=values.get("base-arg"),
             layers=layers,
             science=self._science(),
             registry=session.registry,
@@ -251,7 +261,10 @@ class _Reader(ContentReader):
                 self.add(("secrets", name), f"secrets: {name} has both src and env", "Remove one of them.")
             origin = f"src={self.root / source['src']}" if "src" in source else f"env={source.get('env', '')}"
             texts.append(f"id={name},{origin}")
-            self._collected(("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into))
+            if self.has_secrets:
+                self._collected(
+                    ("secrets", name), "--secret", lambda into: read_secrets(texts[-1:], self.environ, into)
+                )
         return tuple(texts)
 
     # Options, layers, science -----------------------------------------------------------------------------------------
@@ -305,7 +318,7 @@ class _Reader(ContentReader):
         if folder is None or image is None:
             return None
         return LayerEntry(
-            name=entry.get("name") or layer_name(folder),
+            name=entry.get("name") or layer_name(folder, entry.get("dockerfile", "")),
             folder=folder,
             image=image,
             base=base,
@@ -313,9 +326,36 @@ class _Reader(ContentReader):
             base_arg=entry.get("base-arg", ""),
             build_args=build_args,
             context=context,
+            tags=self._tags(index, image),
+            dockerfile=entry.get("dockerfile", ""),
+            image_key=entry.get("image-key", ""),
+            packages=tuple(item for _, item in self._items(*place, "packages")),
+            skip_packages=tuple(item for _, item in self._items(*place, "skip-packages")),
+            search_dirs=self._search_dirs(index, entry),
             tests=entry.get("tests", True),
             line=self.content.line(*place),
         )
+
+    def _tags(self, index: int, image: ImageReference) -> tuple[str, ...]:
+        """Return the further tags of a layer's image."""
+        tags = []
+        for item, tag in self._items("layers", index, "tags"):
+            if tag == image.tag:
+                self.add(("layers", index, "tags", item), f"tags: {image} has the tag {tag!r}", "Remove it from tags.")
+            tags.append(tag)
+        return tuple(tags)
+
+    def _search_dirs(self, index: int, entry: Mapping[str, Any]) -> tuple[Path, ...]:
+        """Return the folders that are searched for a layer's Dockerfiles; check that they are used."""
+        place = ("layers", index)
+        chosen = [key for key in ("dockerfile", "image-key", "packages") if entry.get(key)]
+        for key in chosen[1:]:
+            self.add((*place, key), f"{key} cannot be combined with {chosen[0]}", "Remove one of them.")
+        for key, needed in (("search-dirs", ("image-key", "packages")), ("skip-packages", ("packages",))):
+            if entry.get(key) and not any(entry.get(other) for other in needed):
+                self.add((*place, key), f"{key} needs {' or '.join(needed)}", "Remove it, or add that key.")
+        folders = [self._folder(*place, "search-dirs", item) for item, _ in self._items(*place, "search-dirs")]
+        return tuple(folder for folder in folders if folder)
 
     def _layer_base(self, index: int, earlier: Mapping[str, LayerEntry]) -> tuple[ImageReference | None, str]:
         """Return the image that is a layer's base, or the name of the earlier layer. Report the name of a later layer."""
@@ -323,7 +363,11 @@ class _Reader(ContentReader):
         if not text or text in earlier:
             return None, text
         later = [other for place, other in self._items("layers") if place >= index]
-        names = {other.get("name") or layer_name(self.root / other["folder"]) for other in later if other.get("folder")}
+        names = {
+            other.get("name") or layer_name(self.root / other["folder"], other.get("dockerfile", ""))
+            for other in later
+            if other.get("folder")
+        }
         if text in names:
             self.add(
                 ("layers", index, "base"),
@@ -348,4 +392,4 @@ def _last_key(place: Iterable[str | int]) -> str:
 
 
 def _option_folders(root: Path) -> list[str]:
-    return sorted({path.parent.name for path in root.glob(f"*/{_NUMBERED}")})
+    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and has_numbered(entry))

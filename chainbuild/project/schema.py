@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chainbuild.host.folders import make_own_folder, write_whole
+from chainbuild.layouts.image_keys import KEY_PATTERN
 from chainbuild.project.location import FILE_NAME
 from chainbuild.references import Platform
 from chainbuild.yamlspec.json_schema import as_text, schema_of
@@ -64,6 +65,7 @@ _PLATFORMS: Final = (
 
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+_TAG: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 
 
 def _spellings() -> tuple[str, ...]:
@@ -96,6 +98,9 @@ _NATIVE: Final = TextRule(
 )
 
 
+_BASE_ARG: Final = TextRule(what="the name of an ARG", pattern=f"^{_NAME}$", examples=("BASEIMAGE",))
+
+
 LAYER: Final = TableRule(
     what="a layer",
     keys={
@@ -117,11 +122,36 @@ LAYER: Final = TableRule(
             "for the first layer, the image in its Dockerfile).",
         ),
         "base-arg": KeyRule(
-            rule=TextRule(what="the name of an ARG", pattern=f"^{_NAME}$", examples=("BASEIMAGE",)),
+            rule=_BASE_ARG,
             about="The ARG before FROM that takes the base (default: the ARG that FROM consists of).",
         ),
         "build-args": KeyRule(rule=_BUILD_ARGS, about="Build args for this layer."),
         "context": KeyRule(rule=_FOLDER, about="The build context for COPY and ADD (default: the layer's folder)."),
+        "tags": KeyRule(
+            rule=ListRule(item=TextRule(what="a tag", pattern=_TAG), alone=True),
+            about="Additional tags of the layer's image.",
+        ),
+        "dockerfile": KeyRule(
+            rule=TextRule(what="the name of a Dockerfile", pattern=r"^[^/]+$", examples=("Dockerfile.dev",)),
+            about="The name of the Dockerfile in the folder (default: Dockerfile, or NN-Dockerfile-* files).",
+        ),
+        "image-key": KeyRule(
+            rule=TextRule(what="an image key", pattern=KEY_PATTERN, examples=("ros2_humble.realsense",)),
+            about="Build the Dockerfile.<key> files that this key selects, with the platform in front if there are such files.",
+        ),
+        "packages": KeyRule(
+            rule=ListRule(item=TextRule(what="the name of a package"), alone=True),
+            about="Build these packages and what their Dockerfiles' comment headers list as depends. "
+            "The packages are below the folder.",
+        ),
+        "skip-packages": KeyRule(
+            rule=ListRule(item=TextRule(what="the name of a package"), alone=True),
+            about="Leave out these packages although others depend on them.",
+        ),
+        "search-dirs": KeyRule(
+            rule=ListRule(item=_FOLDER, alone=True),
+            about="Folders to search for the Dockerfiles of image-key or packages before the folder itself.",
+        ),
         "tests": KeyRule(rule=_TESTS, about="Run the layer's tests."),
     },
 )
@@ -153,7 +183,7 @@ PROJECT: Final = TableRule(
             about="The repository of the options' images, without a tag.",
         ),
         "tag": KeyRule(
-            rule=TextRule(what="a tag", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", examples=("v1",)),
+            rule=TextRule(what="a tag", pattern=_TAG, examples=("v1",)),
             about="The tag prefix of the options' images, and the tag of layers whose image has none.",
         ),
         "base": KeyRule(
@@ -166,6 +196,11 @@ PROJECT: Final = TableRule(
         "options": KeyRule(
             rule=ListRule(item=_FOLDER, alone=True),
             about="Folders of numbered Dockerfiles, in order: each is built on the result of the option before it.",
+        ),
+        "base-arg": KeyRule(
+            rule=_BASE_ARG,
+            about="The ARG before FROM that takes the base image in the options' Dockerfiles (default: BASE_IMAGE, "
+            "or the ARG that FROM consists of).",
         ),
         "layers": KeyRule(
             rule=ListRule(item=LAYER),

@@ -78,6 +78,11 @@ def _failed(
     if late:
         hint = "To allow more time, add a line such as '# chainbuild: timeout 10m' at the top of the test."
     findings = error.log_tail[-_SHOWN:]
+    if not findings and not late:
+        ending = error.message.rpartition(" exited ")[2] if " exited " in error.message else ""
+        findings = (f"{image_test.path.name} {f'exited {ending} and ' if ending else ''}printed nothing",)
+        if can_stand_in(image_test.path.read_bytes()):
+            hint = hint or "To see the command that fails, add set -x at the top of the test."
     emit(Verdict(step=step.id, proof=VERDICT, passed=False, summary=f"{image_test.path.name} {why}", findings=findings))
     return NotProvenError(
         f"{step.reference}: the test {image_test.path.name} {why}",
@@ -161,6 +166,7 @@ class _Run:
             args=(("IMAGE", self._image.reference.pinned),),
             seconds=self._image_test.seconds,
             no_cache=self._again,
+            quoted=False,
         )
         self.started = time.monotonic()
         self._builder.build(spec, self._emit)

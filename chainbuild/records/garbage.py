@@ -69,11 +69,16 @@ class Garbage(Struct, frozen=True, kw_only=True):
     def freed_by_all(garbages: Iterable[Garbage]) -> int:
         """Return the bytes that deleting all of it frees; a blob shared by several repositories is counted once."""
         every = tuple(garbages)
-        kept = frozenset[Digest]().union(*(garbage.kept_blobs for garbage in every))
+        kept = Garbage.kept_by_any(every)
         freed: dict[Digest, int] = {}
         for garbage in every:
             freed |= garbage.freed_blobs(kept)
         return sum(freed.values())
+
+    @staticmethod
+    def kept_by_any(garbages: Iterable[Garbage]) -> frozenset[Digest]:
+        """Return the blobs that one of the repositories keeps."""
+        return frozenset[Digest]().union(*(garbage.kept_blobs for garbage in garbages))
 
 
 class _Repository(Struct):

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from chainbuild.errors import WrongUseError
+from chainbuild.model import CHAIN_IMAGE
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest
@@ -98,6 +99,12 @@ class Record(Struct, frozen=True, kw_only=True):
         if not self.warnings:
             del document["warnings"]
         return document
+
+    @property
+    def chain_parent(self) -> str:
+        """The key of the step that it was built on, if the ARG of its Dockerfile is `BASE_IMAGE` or it has one parent."""
+        keys = set(self.parents.values())
+        return self.parents.get(CHAIN_IMAGE, "") or (keys.pop() if len(keys) == 1 else "")
 
     @property
     def payload(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -161,6 +162,19 @@ class BlobClient:
                 return digest
         raise AssertionError("unreachable")
 
+    def check_upload(self, repository: str) -> None:
+        """Begin an upload and end it, to find out whether blobs can be stored. Errors: those of an upload."""
+        scope = (scope_of(repository, "pull", "push"),)
+        start = self._url(repository, "blobs", "uploads") + "/"
+        opened = self._wire.call("POST", start, scope, body=Body.of(b""), fine=(202,))
+        opened.close()
+        with suppress(RegistryError):
+            self._end_session(self._wire.location(opened, start), scope)
+
+    def _end_session(self, session: str, scope: tuple[str, ...]) -> None:
+        """End an upload that is not used. A registry may refuse: it forgets the session some time later."""
+        self._wire.call("DELETE", session, scope, fine=(200, 202, 204, 400, 404, 405)).close()
+
     def _upload(self, repository: str, digest: Digest, body: Body) -> None:
         """Upload a blob in a session of its own. Errors: `UnreachableError`, `RegistryBusyError` if it may be repeated."""
         scope = (scope_of(repository, "pull", "push"),)
@@ -201,8 +215,7 @@ class BlobClient:
         response.close()
         if response.status == 202 and response.headers.get("location"):
             # The registry started an upload instead, which is not used.
-            session = self._wire.location(response, url)
-            self._wire.call("DELETE", session, scope, fine=(200, 202, 204, 400, 404, 405)).close()
+            self._end_session(self._wire.location(response, url), scope)
         return response.status == 201
 
     def _url(self, repository: str, kind: str, name: str) -> str:

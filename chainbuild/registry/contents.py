@@ -28,17 +28,18 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member, TarError, members
 from chainbuild.values import replace
 
-_OPAQUE: Final = ".wh..wh..opq"
 
-
-def save_file(registries: Registries, image: RemoteImage, path: str, target: Path) -> None:
+def save_file(
+    registries: Registries, image: RemoteImage, path: str, target: Path, *, layers: int | None = None
+) -> None:
     """Write the regular file at an absolute path of an image to `target`. Layers are read from the top.
 
+    With `layers`, only so many of the lowest layers are read.
     Errors: `NotFoundInRegistryError` if the image has no such file; `NotAnImageError` if it is not a regular
     file; `NotReadyError` if `target` cannot be written; those of the registry, and `DamagedContentError`.
     """
     target_path = path
-    for layer in reversed(image.layers):
+    for layer in reversed(image.layers[:layers]):
         result = _search(registries, image.reference, layer, target_path, target)
         if result == target_path:
             return
@@ -82,7 +83,7 @@ def _whiteouts(path: str) -> frozenset[str]:
     paths: set[str] = set()
     while path != "/":
         folder, name = posixpath.split(path)
-        paths |= {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, _OPAQUE)}
+        paths |= {posixpath.join(folder, f"{WHITEOUT}{name}"), posixpath.join(folder, OPAQUE)}
         path = folder
     return frozenset(paths)
 
@@ -104,6 +105,8 @@ def _write(member: Member, target: Path) -> None:
 
 WHITEOUT: Final = ".wh."
 """The name prefix of a member that deletes files of lower layers (OCI image spec, layer, "Whiteouts")."""
+OPAQUE: Final = ".wh..wh..opq"
+"""The name of a member that deletes everything that lower layers have in its folder (ibid., "Opaque Whiteout")."""
 _AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 

@@ -13,7 +13,7 @@ STEP: Final = 2
 """The indentation of a level, in columns."""
 REASON_HERE: Final = "# the reason why it is fine"
 _HEAD: Final = """\
-# The images to release. Read, edit and review this file: docs/release-plans.md.
+# The images to release. Read, edit and review this file. More: chainbuild docs release-plans.
 # Edit decision, to, note and accepted; chainbuild release update rewrites everything else, and keeps comments.
 """
 # Text that is a string in every YAML dialect.

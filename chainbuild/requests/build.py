@@ -217,6 +217,7 @@ def options_request(options: RunOptions, settings: Settings, collector: ProblemC
         options=_options(options.option or "", collector),
         production=collector.parse("PRODUCTION", ImageReference.parse, options.production or "", scratch),
         build_platform=Platform.of_this_machine(),
+        base_arg=options.base_arg or "",
         context=read_context(options.context, collector),
         build_args=read_build_args(options.build_args or (), environ, collector, reserved=numbered.CHAINS_ARGS),
         build_contexts=read_build_contexts(options.build_contexts or (), collector),

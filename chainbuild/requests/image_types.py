@@ -39,6 +39,7 @@ class ImageTypeOptions(CommonOptions, frozen=True, kw_only=True):
     private: str | None = None
     no_deps: bool = False
     allow_private_base: bool = False
+    allow_secret_files: bool = False
     casa_version: str | None = None
 
 
@@ -63,7 +64,7 @@ class ImageTypesOverview(Struct, frozen=True, kw_only=True):
 
 
 def read_overview(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesOverview:
-    """Read the image types. Errors: `WrongUseError` with all of their problems."""
+    """Read the image types, including those with problems. Errors: `WrongUseError` if there are none."""
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
     places = _places(options, session_settings(options, collector).chain, collector)
@@ -72,15 +73,13 @@ def read_overview(options: ImageTypeOptions, environ: Mapping[str, str] | None =
     catalogue = _catalogue(options, environ)
     current = Platform.of_this_machine()
     relations = relate(catalogue, (current,), ours=places.all, build_platform=current)
-    return ImageTypesOverview(
-        catalogue=catalogue, relations=relations, chosen=select(catalogue, options.globs or ("*",))
-    )
+    return ImageTypesOverview(catalogue=catalogue, relations=relations, chosen=select(catalogue, options.globs or ()))
 
 
 def read_image_types(options: ImageTypeOptions, environ: Mapping[str, str] | None = None) -> ImageTypesRequest:
     """Read the options and the image types.
 
-    Errors: `WrongUseError` with every problem of the command line, else of the image types, else of the selection.
+    Errors: `WrongUseError` with every problem of the command line, else of the selection.
     """
     environ = environment() if environ is None else environ
     collector = ProblemCollector()
@@ -103,6 +102,7 @@ def read_image_types(options: ImageTypeOptions, environ: Mapping[str, str] | Non
         dependencies=not options.no_deps,
         build_args=build_args,
         secrets=secrets,
+        secret_files=options.allow_secret_files,
     )
     request = ImageTypesRequest(
         settings=settings,
@@ -141,7 +141,7 @@ def _catalogue(options: ImageTypeOptions, environ: Mapping[str, str]) -> Catalog
 def _check(request: ImageTypesRequest) -> None:
     """Check the selection: every build arg is declared somewhere, and nothing private is published."""
     requested, catalogue = request.wanted, request.catalogue
-    names = sorted(request.relations.with_dependencies(requested.chosen))
+    names = sorted(request.relations.with_bases(requested.chosen))
     problems = list(check_chain((catalogue.images[name] for name in names), request.places))
     files = [catalogue.images[name].dockerfile for name in names]
     for arg in requested.build_args:

@@ -6,8 +6,6 @@ of build args, and a tree must not bring arguments along that make a later comma
 
 from __future__ import annotations
 
-import hashlib
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,7 +13,7 @@ from typing import Final
 from msgspec import json
 
 from chainbuild.errors import NotReadyError, WrongUseError
-from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
+from chainbuild.host.user_folders import private_folder, read_private, state_home, tree_file, write_private
 from chainbuild.model import BuildArg
 from chainbuild.requests.options import RunOptions
 from chainbuild.values import decode_json, replace
@@ -31,7 +29,7 @@ def save_last_run(root: Path, options: RunOptions) -> None:
     document = json.encode(replace(options, build_args=args or None, tests=None), enc_hook=str)
     with suppress(NotReadyError):
         private_folder(state_home())
-        path = _path(root)
+        path = tree_file(_FOLDER, root)
         private_folder(path.parent)
         write_private(path, json.format(document, indent=2), durable=False)
     with suppress(OSError):
@@ -45,17 +43,14 @@ def load_last_run(root: Path) -> RunOptions:
     Errors: `WrongUseError` if there are none.
     """
     try:
-        options = decode_json(read_private(_path(root)) or b"", RunOptions, make=lambda kind, text: kind(text))
+        options = decode_json(
+            read_private(tree_file(_FOLDER, root)) or b"", RunOptions, make=lambda kind, text: kind(text)
+        )
     except (NotReadyError, OSError, ValueError, RecursionError):
         options = None
     if options is None or not all((options.repo, options.tag, options.base, options.option, options.production)):
         raise WrongUseError(
             "no earlier run found in this tree",
-            hint="Give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
+            hint="Build here first, or give all arguments: chainbuild why STEP PLATFORM REPO TAG BASE OPTION PRODUCTION.",
         )
     return options
-
-
-def _path(root: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-    return state_home() / _FOLDER / f"{name}.json"

@@ -12,6 +12,7 @@ from chainbuild.errors import ChainbuildError, RegistryError, WrongUseError
 from chainbuild.events import Emit, Event, Message
 from chainbuild.execution.session import Session, environment
 from chainbuild.layouts import layers as plain
+from chainbuild.layouts.image_keys import check_key
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, layer_name
 from chainbuild.model import Graph, published
 from chainbuild.parsing.option_values import (
@@ -36,6 +37,11 @@ class LayerOptions(CommonOptions, frozen=True, kw_only=True):
     """None for a layer of the project."""
     base: str | None = None
     base_arg: str | None = None
+    dockerfile: str | None = None
+    image_key: str | None = None
+    packages: Sequence[str] | None = None
+    skip_packages: Sequence[str] | None = None
+    search_dirs: Sequence[str] | None = None
     alone: bool = False
     """Build only this layer of the project, on its bases as they are in the registry."""
 
@@ -54,26 +60,31 @@ def read_layer(options: LayerOptions) -> LayerRun:
     """
     if options.alone:
         raise WrongUseError(
-            "--alone cannot be combined with --tag",
-            hint="--alone is for a layer of chainbuild.yaml; a folder with --tag is always built alone.",
+            "--alone cannot be combined with --image",
+            hint="--alone is for a layer of chainbuild.yaml; a folder with --image is always built alone.",
         )
     collector = ProblemCollector()
     settings = session_settings(options, collector)
     execution = execution_options(options, collector)
     scratch = ImageReference("docker.io", "library/layer", "latest")
     environ = environment()
-    image = collector.parse("--tag", parse_image_name, options.image or "", scratch)
+    image = collector.parse("--image", parse_image_name, options.image or "", scratch)
     base = collector.parse("--base", ImageReference.parse, options.base, scratch) if options.base else None
     request = LayerRequest(
         root=settings.root,
         layers=(
             LayerFolder(
-                name=layer_name(options.folder),
+                name=layer_name(options.folder, options.dockerfile or ""),
                 folder=options.folder.resolve(),
                 image=image,
                 base=base,
                 base_arg=options.base_arg or "",
                 context=read_context(options.context, collector),
+                dockerfile=_dockerfile(options, collector),
+                image_key=_image_key(options, collector),
+                packages=tuple(options.packages or ()),
+                skip_packages=tuple(options.skip_packages or ()),
+                search_dirs=_search_dirs(options, collector),
                 tests=options.tests is not False,
             ),
         ),
@@ -100,6 +111,40 @@ def read_layer(options: LayerOptions) -> LayerRun:
         request=BuildRequest(graph=layers.graph, settings=settings, options=replace(execution, graph_for=graph_for)),
         layer_bases=layers.layer_bases,
     )
+
+
+def _dockerfile(options: LayerOptions, collector: ProblemCollector) -> str:
+    """Return the name of the Dockerfile, if any; problems go to the collector."""
+    name = options.dockerfile or ""
+    if name and (options.image_key or options.packages):
+        collector.add("--dockerfile cannot be combined with --image-key or --package", "Remove one of them.")
+    if "/" in name:
+        collector.add(f"--dockerfile: {name!r} is a path", "Pass its folder as DIR, and here only the file's name.")
+    return name
+
+
+def _image_key(options: LayerOptions, collector: ProblemCollector) -> str:
+    """Return the image key, if any; problems go to the collector."""
+    key = options.image_key
+    if key is None:
+        return ""
+    if options.packages:
+        collector.add("--image-key cannot be combined with --package", "Remove one of them.")
+    collector.parse("--image-key", check_key, key, None)
+    return key
+
+
+def _search_dirs(options: LayerOptions, collector: ProblemCollector) -> tuple[Path, ...]:
+    """Return the folders to search; problems of them, and of flags that have no use, go to the collector."""
+    folders = tuple(Path(text) for text in options.search_dirs or ())
+    if options.skip_packages and not options.packages:
+        collector.add("--skip-package needs --package", "Remove it, or add that flag.")
+    if folders and not (options.image_key or options.packages):
+        collector.add("--search-dir needs --image-key or --package", "Remove it, or add one of these flags.")
+    for folder in folders:
+        if not folder.is_dir():
+            collector.add(f"--search-dir: no such folder: {str(folder)!r}", "Check the path.")
+    return tuple(folder.resolve() for folder in folders)
 
 
 def parse_image_name(text: str) -> ImageReference:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from msgspec import Struct
 
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import BuildArg
 from chainbuild.project.location import find_project
 from chainbuild.references import Platform
@@ -33,6 +33,22 @@ class RunArguments(NamedTuple):
     base: str | None = None
     option: str | None = None
     production: str | None = None
+
+
+def check_arguments(arguments: RunArguments, overrides: RunArguments) -> None:
+    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
+    missing = [name.upper() for name, value in arguments._asdict().items() if value is None]
+    if missing:
+        raise WrongUseError(
+            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
+            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
+        )
+    duplicates = [name for name, value in overrides._asdict().items() if value is not None]
+    if duplicates:
+        raise WrongUseError(
+            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
+            for name in duplicates
+        )
 
 
 class SessionOptions(Struct, frozen=True, kw_only=True):
@@ -99,6 +115,7 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
     base: str | None = None
     option: str | None = None
     production: str | None = None
+    base_arg: str | None = None
     first: int | None = None
     only: int | None = None
     until: int | None = None
@@ -125,6 +142,7 @@ class RunOptions(CommonOptions, frozen=True, kw_only=True):
             registry=self.registry or project.registry,
             port=self.port or project.port,
             builders=_merged_builders(project.builders, self.builders or ()),
+            base_arg=self.base_arg or project.base_arg,
             context=self.context or project.context,
             build_args=_by_name(project.build_args, self.build_args or (), _argument_name),
             build_contexts=_by_name(project.build_contexts, self.build_contexts or (), _context_name),

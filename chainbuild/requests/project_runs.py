@@ -13,6 +13,8 @@ from chainbuild.host.package_data import shipped
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts import numbered
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
+from chainbuild.layouts.numbered_names import numbered_names
+from chainbuild.layouts.tree_search import folders_below
 from chainbuild.model import BuildArg, Chain, Graph, ImageInput
 from chainbuild.parsing.option_values import ProblemCollector, read_build_args, read_build_contexts, read_secrets
 from chainbuild.planning.generations import GraphFor
@@ -50,12 +52,21 @@ def read_layer_of_project(project: Project, options: LayerOptions) -> LayerRun:
 
     Errors: `WrongUseError`, as `read_run`, and for options that the project file sets.
     """
-    in_file = {"--base": options.base, "--base-arg": options.base_arg, "--context": options.context}
+    in_file = {
+        "--base": options.base,
+        "--base-arg": options.base_arg,
+        "--context": options.context,
+        "--dockerfile": options.dockerfile,
+        "--image-key": options.image_key,
+        "--package": options.packages,
+        "--skip-package": options.skip_packages,
+        "--search-dir": options.search_dirs,
+    }
     excluded = [flag for flag, value in in_file.items() if value is not None]
     if excluded:
         raise WrongUseError(
             f"{', '.join(excluded)} cannot be combined with a layer of {project.shown}",
-            hint=f"Change the layer in {project.shown}, or build the folder by hand with --tag NAME:TAG.",
+            hint=f"Change the layer in {project.shown}, or build the folder by hand with --image NAME:TAG.",
         )
     name, folder = str(options.folder), options.folder.resolve()
     if not project.layer(name):
@@ -93,7 +104,8 @@ class _Merger:
                 f"{self.project.shown} has neither options nor layers",
                 hint="To build science layers, run chainbuild science build.",
             )
-        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined))
+        notes = tuple(note for item in graphs for note in item.notes)
+        whole = self._restricted(Graph(repo=graphs[-1].repo, chains=joined, notes=notes))
         return LayerRun(
             request=BuildRequest(
                 graph=whole,
@@ -176,12 +188,14 @@ class _Merger:
         """Return the args for all Dockerfiles: those that the options declare, and those that the layers declare."""
         texts = self.options.build_args or ()
         args = read_build_args(texts, self.environ, self.collector, reserved=numbered.CHAINS_ARGS)
+        if not args:
+            return (), ()
         stages = [shipped(f"utilities/Dockerfile-{name}") for name in ("minimize", "production")]
         in_options = _dockerfiles(
             [*(self.project.root / name for name in names), self.project.root / "utilities"],
             stages if names else (),
         )
-        in_layers = _dockerfiles([entry.folder for entry in entries])
+        in_layers = _dockerfiles(folder for entry in entries for folder in _folders_of(entry))
         for arg in args if in_options or in_layers else ():
             path, _, line = arg.origin.rpartition(":")
             where = (path, int(line)) if line.isdecimal() else (arg.origin, 0)
@@ -226,6 +240,12 @@ class _Merger:
             base_said=f"base: in {self.project.shown}" if entry in self.project.layers and entry.sets_base else "",
             build_args=entry.build_args,
             context=entry.context,
+            tags=entry.tags,
+            dockerfile=entry.dockerfile,
+            image_key=entry.image_key,
+            packages=entry.packages,
+            skip_packages=entry.skip_packages,
+            search_dirs=entry.search_dirs,
             tests=entry.tests,
             path=self.project.shown,
             line=entry.line,
@@ -261,8 +281,23 @@ def _graph_for(project: Project, options: RunOptions) -> GraphFor:
 
 def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Dockerfile, ...]:
     """Return the Dockerfiles of some folders, for their args. The layouts report files that cannot be read."""
-    paths = [path for folder in folders for path in sorted(folder.glob("*Dockerfile*")) if path.is_file()]
+    paths = [path for folder in folders for path in _files_of(folder)]
     return tuple(parse(path.read_bytes(), str(path)) for path in (*paths, *more) if os.access(path, os.R_OK))
+
+
+def _folders_of(entry: LayerEntry) -> Iterable[Path]:
+    """Return the folders in which a layer may have Dockerfiles."""
+    folders = (entry.folder, *entry.search_dirs)
+    if entry.packages:
+        return (found for folder in folders for found in folders_below(folder))
+    return (*folders, entry.context) if entry.image_key and entry.context else folders
+
+
+def _files_of(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    numbered_files = {folder / name.file for name in numbered_names(folder)}
+    return sorted(path for path in {*folder.glob("*[Dd]ockerfile*"), *numbered_files} if path.is_file())
 
 
 def _declared(args: Iterable[BuildArg], files: Sequence[Dockerfile]) -> tuple[BuildArg, ...]:

@@ -28,6 +28,7 @@ class RetestOptions(SessionOptions, frozen=True, kw_only=True):
     target: str
     arguments: Sequence[str] | None = None
     platform: str | None = None
+    base_arg: str | None = None
     test: Path | None = None
 
     @property
@@ -69,6 +70,7 @@ def _of_tree(options: RetestOptions) -> RetestRequest:
         run,
         option=options.target,
         root=options.root,
+        base_arg=options.base_arg or run.base_arg,
         registry=options.registry or run.registry,
         port=options.port or run.port,
         builders=options.builders or run.builders,

@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.builder.progress import LogTail
+from chainbuild.builder.progress import StepTail
 from chainbuild.step_id import StepId
 from chainbuild.text import past
 
@@ -36,8 +36,7 @@ class Row(Struct, kw_only=True):
     message: str = ""
     log_path: Path | None = None
     last_line: str = ""
-    tails: dict[str, LogTail] = field(default_factory=dict)
-    """The last lines of each vertex. The vertex that printed most recently comes last."""
+    output: StepTail = field(default_factory=StepTail)
 
     @property
     def group(self) -> str:
@@ -69,17 +68,13 @@ class Row(Struct, kw_only=True):
         return max(now - self.started_at, 0.0) if self.state == "running" else self.seconds
 
     def tail(self) -> tuple[str, ...]:
-        """Return the last lines of the instruction that printed last: the failed one, since the others were cancelled."""
-        # Lines without a vertex are the client's own: it quotes the file instead of the output.
-        vertex = next((name for name in reversed(self.tails) if name), "")
-        return self.tails[vertex].lines() if vertex in self.tails else ()
+        """Return the last lines of the instruction that printed last."""
+        return self.output.lines()
 
     def heard(self, event: events.LogLine) -> None:
         """Record a line of build output."""
         self.last_line = event.text
-        tail = self.tails.pop(event.vertex, None) or LogTail()
-        tail.add(event.text, stderr=event.stream == "stderr")
-        self.tails[event.vertex] = tail
+        self.output.add(event.vertex, event.text, stderr=event.stream == "stderr")
 
 
 class Board(Struct, kw_only=True):

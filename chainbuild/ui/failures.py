@@ -119,7 +119,10 @@ def _error_lines(error: ChainbuildError, width: int | None, shown_tails: frozens
         lines += [(Span(f"  {escaped(finding)}"),) for finding in error.findings[:_FINDINGS_SHOWN]]
         if (more := len(error.findings) - _FINDINGS_SHOWN) > 0:
             lines.append((Span(f"  … and {more} more (--json shows all)", "dim"),))
-    return lines + hint_lines(_way_out(error))
+    lines += hint_lines(_way_out(error))
+    if isinstance(error, BuildFailedError) and error.debug:
+        lines.append((Span("  debug: ", "dim"), Span(escaped(error.debug))))
+    return lines
 
 
 def _way_out(error: ChainbuildError) -> str:

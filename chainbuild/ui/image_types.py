@@ -23,6 +23,7 @@ _LIST: Final = (
     Column(heading="aliases"),
     Column(heading="visibility"),
     Column(heading="from"),
+    Column(heading="problems", right=True),
     Column(heading="based on"),
 )
 _PLAN: Final = (
@@ -47,7 +48,8 @@ def show_types(look: ImageTypesOverview, out: Terminal, *, verbosity: int) -> No
                 Span(", ".join(image.aliases), "dim"),
                 Span(image.source.visibility, style),  # type: ignore[arg-type]
                 Span(f"{image.folder.root.what}: {image.spot}"),
-                Span(", ".join(relations.below[name])),
+                Span(str(len(relations.problems[name]) or ""), "bad"),
+                Span(", ".join(relations.read_by(name))),
             )
         )
     out.write(table(_LIST, rows, out.width))
@@ -81,6 +83,7 @@ def types_as_json(look: ImageTypesOverview) -> str:
                 "dependencies": list(relations.below[name]),
                 "reads": list(relations.read_by(name)),
                 "parameters": dict(image.parameters),
+                "problems": [str(problem) for problem in relations.problems[name]],
             }
         )
     document = {
@@ -93,7 +96,7 @@ def types_as_json(look: ImageTypesOverview) -> str:
         "roots": [
             {"what": root.what, "folder": str(root.folder), "there": root.folder.is_dir()} for root in catalogue.roots
         ],
-        "warnings": [str(problem) for problem in relations.loose],
+        "warnings": [str(problem) for problem in (*catalogue.notes, *relations.loose)],
     }
     return json.dumps(document, indent=2)
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild.step_id import StepId
-from chainbuild.text import cells, clip, duration, escaped, going_on, plural, size, visible
+from chainbuild.text import cells, clip, duration, escaped, going_on, plural, short_instruction, size, visible
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.summary import STATE_STYLES
 from chainbuild.ui.terminal import ASCII_SPINNER, SPINNER, Line, Span, plain_text, to_ascii
@@ -160,7 +160,7 @@ class _Painter(Struct, frozen=True, kw_only=True):
                     moved = f"  {size(row.current)}" + (f" of {size(row.total)}" if row.total else "")
                 if room - cells(moved) < _SHORTEST_DOING:
                     moved = ""
-                what = visible(row.doing) or going_on(row.activity)
+                what = short_instruction(row.doing) or going_on(row.activity)
                 return [Span(self.cut(what, room - cells(moved))), Span(moved, "busy")]
             case "failed" | "skipped":
                 text = f"{row.state}: {escaped(row.message)}" if row.message else row.state

@@ -118,7 +118,12 @@ def show_trail(image: RemoteImage, crumbs: Sequence[Crumb], out: Terminal) -> No
     """Print the image, then every step, the lowest first."""
     lines: list[Line | str] = [
         (Span(str(image.reference), "bold"),),
-        f"  platform {image.platform.oci}, {size(image.size)} compressed in {len(image.layers)} layers",
+        f"  platform {image.platform.oci}, "
+        + (
+            f"{size(image.size)} compressed in {len(image.layers)} layers"
+            if image.layers
+            else "not in a registry, only in the local image store"
+        ),
     ]
     steps = {crumb.record.identity: crumb.step for crumb in crumbs if crumb.record}
     for crumb in crumbs:

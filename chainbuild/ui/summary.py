@@ -10,7 +10,18 @@ from typing import Final
 
 from chainbuild import events
 from chainbuild.patterns import regex
-from chainbuild.text import clip, duration, escaped, plural, share, short_digest, size, visible, visible_lines
+from chainbuild.text import (
+    clip,
+    duration,
+    escaped,
+    plural,
+    share,
+    short_digest,
+    short_instruction,
+    size,
+    visible,
+    visible_lines,
+)
 from chainbuild.ui.board import Board, Row
 from chainbuild.ui.event_lines import warning_lines
 from chainbuild.ui.styles import Style
@@ -69,7 +80,7 @@ def _step_row(row: Row, now: float) -> Sequence[Span]:
     if row.state == "failed":
         note = ""  # shown above the table, with the output
     elif row.state == "running":
-        note = f"stopped during {clip(visible(row.doing), 50)}" if row.doing else "not finished"
+        note = f"stopped during {short_instruction(row.doing, 50)}" if row.doing else "not finished"
     return (
         Span(f"  {escaped(row.name)}"),
         Span(_UNFINISHED.get(row.state, row.done_word), STATE_STYLES[row.state]),
@@ -81,7 +92,10 @@ def _step_row(row: Row, now: float) -> Sequence[Span]:
 
 
 def result_lines(results: Sequence[events.ImageResult]) -> list[Line]:
-    """Return the final images of a run. These lines are the command's result and go to stdout."""
+    """Return the final images of a run, and the indexes over several platforms.
+
+    These lines are the command's result and go to stdout.
+    """
     lines: list[Line] = []
     for result in results:
         names = [name for name in (result.local_name, result.registry_name) if name] or [result.name]
@@ -91,8 +105,16 @@ def result_lines(results: Sequence[events.ImageResult]) -> list[Line]:
             facts.append(("local", "not in the local image store"))
         facts += [("digest", short_digest(result.digest))] if result.digest else []
         facts += [("size", text)] if (text := _sizes(result)) else []
-        lines += [(Span(f"  {label:<10}", "dim"), Span(escaped(text))) for label, text in facts]
+        lines += _facts(facts)
+    indexes = {result.index_name: result.index_platforms for result in results if len(result.index_platforms) > 1}
+    for name, platforms in indexes.items():
+        lines.append((Span(escaped(name), "bold"),))
+        lines += _facts([("index of", ", ".join(platforms))])
     return lines
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> list[Line]:
+    return [(Span(f"  {label:<10}", "dim"), Span(escaped(text))) for label, text in facts]
 
 
 def _sizes(result: events.ImageResult) -> str:
@@ -119,10 +141,9 @@ def summed_warnings(board: Board) -> list[Line]:
     return lines
 
 
-def closing_lines(board: Board, now: float) -> list[Line]:
-    """Return how the run ended, its duration, and the folder of the logs."""
+def closing_lines(board: Board, seconds: float) -> list[Line]:
+    """Return how the run ended, how many seconds the user waited for it, and the folder of the logs."""
     finished = board.finished
-    seconds = finished.seconds if finished else max(now - board.started_at, 0.0)
     counts = ", ".join(count_words(board))
     saved = sum(row.saved for row in board.rows.values())
     tail = f": {counts}" if counts else ""

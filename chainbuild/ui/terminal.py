@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from msgspec import Struct, field
@@ -128,6 +129,17 @@ class Terminal(Struct, frozen=True, kw_only=True, eq=False):
         On a terminal, control characters are escaped as in JSON and YAML.
         """
         self.write_raw(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if self.is_terminal else text)
+
+    def write_file(self, path: Path) -> None:
+        """Write the bytes of a file unchanged. The stream must not be a terminal."""
+        with self._lock, path.open("rb") as file:
+            try:
+                self.stream.flush()
+                shutil.copyfileobj(file, self.stream.buffer)
+                self.stream.flush()
+            except BrokenPipeError:
+                self._gone.set()
+                _swallow_the_rest(self.stream)
 
     def write_json(self, document: Mapping[str, Any], *, in_stream: bool = False) -> None:
         """Write a JSON document; `in_stream`: on one line, as among the events of a run."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from chainbuild import events
 from chainbuild.step_id import StepId
-from chainbuild.text import duration, going_on, visible
+from chainbuild.text import duration, going_on, short_instruction
 from chainbuild.ui.board import Board
 from chainbuild.ui.event_lines import happening, log_line, prefix
 from chainbuild.ui.layout import Frame, live_lines
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS: Final = 60.0
 _BEAT_CHECK_SECONDS: Final = 5.0
+_DOING: Final = 120
+"""The most columns of an instruction in a line; the log has all of it."""
+_HEARTBEAT_DOING: Final = 40
 
 Clock = Callable[[], float]
 
@@ -76,6 +79,8 @@ class _BoardView:
         self._verbosity = verbosity
         self._clock = clock
         self._tails: set[tuple[str, ...]] = set()
+        self._began = clock()
+        self._has_summary = False
 
     def shown_tails(self) -> frozenset[tuple[str, ...]]:
         return frozenset(self._tails)
@@ -85,7 +90,18 @@ class _BoardView:
 
     def _sum_up(self) -> None:
         with self.lock:
-            self._tails |= write_end(self.board, self.out, self.err, self._clock())
+            self._tails |= write_summary(self.board, self.out, self.err, self._clock())
+            self._has_summary = True
+
+    def _close(self) -> None:
+        """Print how the run ended: last of all, because the user also waits for the registry to stop."""
+        if not self._has_summary:
+            return
+        with self.lock:
+            now, finished = self._clock(), self.board.finished
+            ran = finished.seconds if finished else now - self.board.started_at
+            self.err.write(closing_lines(self.board, max(now - self._began, ran)))
+            self._has_summary = False
 
 
 class PlainView(_BoardView):
@@ -118,10 +134,11 @@ class PlainView(_BoardView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Print the summary even if the run did not finish."""
+        """Print the summary even if the run did not finish, and how the run ended."""
         self._stop_heart()
         if self.board.finished is None and any(row.started_at for row in self.board.rows.values()):
             self._sum_up()
+        self._close()
 
     def beat(self) -> None:
         """Print a heartbeat line for each running step without output for a minute."""
@@ -131,7 +148,7 @@ class PlainView(_BoardView):
                 last_line_at = self._last_line_at.get(row.step, row.started_at)
                 if row.state == "running" and now - last_line_at >= HEARTBEAT_SECONDS:
                     self._last_line_at[row.step] = now
-                    doing = f", {visible(row.doing)}" if row.doing else ""
+                    doing = f", {short_instruction(row.doing, _HEARTBEAT_DOING)}" if row.doing else ""
                     expected = f", expected {duration(row.expected)}" if row.expected else ""
                     elapsed = duration(row.elapsed(now))
                     self.err.write(
@@ -157,7 +174,7 @@ class PlainView(_BoardView):
             return ()
         self._reported.add((event.step, event.doing))
         elapsed = duration(self.board.row(event.step).elapsed(event.at))
-        return [(*prefix(event.step), Span(f"{elapsed} ", "dim"), Span(visible(event.doing)))]
+        return [(*prefix(event.step), Span(f"{elapsed} ", "dim"), Span(short_instruction(event.doing, _DOING)))]
 
     def _start_heart(self) -> None:
         if self._heart is None:
@@ -211,6 +228,7 @@ class LiveView(_BoardView):
         self._close_screen()
         if self.board.finished is None and worked:
             self._sum_up()
+        self._close()
 
     def _lines(self, event: events.Event) -> Sequence[Line]:
         """Return the lines that must stay visible above the live part; the live part shows the rest."""
@@ -240,7 +258,7 @@ class LiveView(_BoardView):
             screen.stop()
 
 
-def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tuple[str, ...]]:
+def write_summary(board: Board, out: Terminal, err: Terminal, now: float) -> set[tuple[str, ...]]:
     """Write the summary to stderr and the result to stdout. Return the log tails that were shown."""
     tails = set()
     for row in board.rows.values():
@@ -256,5 +274,4 @@ def write_end(board: Board, out: Terminal, err: Terminal, now: float) -> set[tup
         out.write(result_lines(board.finished.results))
         if out.is_terminal:
             err.write([()])
-    err.write(closing_lines(board, now))
     return tails

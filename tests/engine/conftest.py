@@ -160,8 +160,8 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A test run in the background ignores Ctrl-C, and its child processes would ignore it too.
-            preexec_fn=_heed_interrupts,  # noqa: PLW1509
+            # A test run in the background ignores some signals, and its child processes would ignore them too.
+            preexec_fn=_heed_signals,  # noqa: PLW1509
         )
 
     def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Done:
@@ -229,8 +229,9 @@ class Place:
             docker("image", "rm", "--force", *sorted(names))
 
 
-def _heed_interrupts() -> None:
+def _heed_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def container_output(

@@ -114,6 +114,58 @@ def test_steps_have_logs_and_manifests_have_no_local_paths(tiny: tuple[Place, Do
             assert str(place.root).encode() not in raw
 
 
+def where(place: Place) -> list[str]:
+    return ["--registry", str(place.registry)]
+
+
+def test_shell_and_inspect_take_every_printed_name(tiny: tuple[Place, Done]) -> None:
+    place, _ = tiny
+    image = place.image("v1-tiny-amd64", "amd64")
+    local = f"{place.repo}:v1-tiny-amd64"
+    names = (f"{place.host}/{local}", f"{place.host}/{place.repo}@{image.digest}", local, image.digest.short)
+    for name in (*names, "production"):
+        done = place.run("inspect", name, *where(place), "--json")
+        assert json.loads(done.out)["digest"] == str(image.digest), done.told()
+    try:
+        for name, program in ((names[0], "/bin/true"), (names[1], "/bin/true"), ("20-tool", "/bin/true")):
+            done = place.run("shell", name, *where(place), "--", program)
+            assert done.code == 0, (name, done.told())
+            assert docker("image", "inspect", local).returncode == 0, f"{local} is gone after shell {name}"
+        assert docker("image", "inspect", names[0]).returncode == 0
+    finally:
+        step = place.name("v1-tiny-20-tool-amd64")
+        docker("image", "rm", names[0], names[1], str(step))
+
+
+def test_files_are_those_of_the_container(tiny: tuple[Place, Done]) -> None:
+    place, _ = tiny
+    step = place.image("v1-tiny-20-tool-amd64", "amd64").reference.pinned
+    done = place.run("files", "20-tool", "/etc/os-release", *where(place))
+    assert done.out == container_output(step, "/etc/os-release", platform="amd64", entrypoint="cat"), done.told()
+    added = json.loads(place.run("files", "20-tool", "--added", "--json", *where(place)).out)
+    assert (added["step"], added["repeated"]) == ("amd64/tiny/20-tool", {"files": 0, "size": 0})
+    assert added["totals"]["added"]["files"] > 0
+    paths = [change["path"] for change in added["changes"] if change["change"] == "added" and change["kind"] == "file"]
+    script = " && ".join(f"test -f {path}" for path in paths)
+    container_output(step, "-c", script, platform="amd64", entrypoint="sh")
+
+
+def test_report_has_the_phases_of_the_builder(tiny: tuple[Place, Done], tmp_path: Path) -> None:
+    place, _ = tiny
+    page, trace = tmp_path / "run.html", tmp_path / "run.json"
+    done = place.run("report", "-o", str(page), "--trace", str(trace))
+    assert done.code == 0, done.told()
+    spans = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
+    by_step: dict[int, list[str]] = {}
+    for event in spans:
+        if event["pid"] == 2 and not event["name"].startswith("waiting"):
+            by_step.setdefault(event["tid"], []).append(event["name"])
+    assert len(by_step) == 5
+    for name, *phases in by_step.values():
+        assert phases == ["build", "export", "push", "check"], name
+    assert ">succeeded<" in page.read_text(encoding="utf-8")
+
+
 def test_temporary_folder_is_empty_after_a_run(tiny: tuple[Place, Done]) -> None:
     place, _ = tiny
     assert list(place.temporary.iterdir()) == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chainbuild.operations.shell import Visit, container_command
-from tests.engine.conftest import COMMAND, OWN, Lay, Place, docker
+from chainbuild.references import Platform
+from tests.engine.conftest import COMMAND, OWN, Lay, Place, docker, write_tree
 
 COMPILE = ". /release_setup.sh && gcc -O2 -o /tmp/AnalysisPayload AnalysisPayload.c -lkinematics"
 PAYLOAD = f"{COMPILE} && /tmp/AnalysisPayload events.txt histogram.txt"
@@ -43,7 +44,7 @@ def where(place: Place) -> list[str]:
 def base(atlas: Place) -> str:
     """The base layer, built as by the first `docker build` of the document."""
     name = f"{atlas.repo}/slc6-atlasos:latest"
-    done = atlas.run("layer", "slc6-atlasos", "--tag", name, "--base", atlas.base, *where(atlas), "--json")
+    done = atlas.run("layer", "slc6-atlasos", "--image", name, "--base", atlas.base, *where(atlas), "--json")
     assert done.code == 0, done.told()
     assert done.built == ["slc6-atlasos"]
     texts = [event["text"] for event in done.events("message")]
@@ -59,11 +60,11 @@ def release(atlas: Place, base: str) -> str:
     """The release on this base, with its Dockerfile unchanged."""
     name = f"{atlas.repo}/analysisbase:latest"
     words = ["--base", base, "--build-arg", "RELEASE=21.2.75", *where(atlas), "--json"]
-    done = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
+    done = atlas.run("layer", "slc6-analysisbase", "--image", name, *words)
     assert done.code == 0, done.told()
     assert done.built == ["slc6-analysisbase"]
     assert any(event["summary"].startswith("layer-test passed") for event in done.events("verdict"))
-    again = atlas.run("layer", "slc6-analysisbase", "--tag", name, *words)
+    again = atlas.run("layer", "slc6-analysisbase", "--image", name, *words)
     assert (again.code, again.built, again.reused) == (0, [], ["slc6-analysisbase"]), again.told()
     return name
 
@@ -146,12 +147,12 @@ def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
     files = atlas.root / "small"
     files.mkdir()
     (files / "Dockerfile").write_text("ARG BASEIMAGE=nobody/own-os:1\nFROM ${BASEIMAGE}\nRUN gcc --version > /gcc\n")
-    done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
+    done = atlas.run("layer", "small", "--image", f"{atlas.repo}/small:1", "--base", own, *where(atlas))
     assert done.code == 0, done.told()
     assert f"{own}: found only in the local image store" in done.err
     assert "base of small: " + own in done.err
     # Without --base the base of the Dockerfile is used, which is missing; a warning about the local base comes first.
-    done = atlas.run("layer", "small", "--tag", f"{atlas.repo}/small:1", *where(atlas))
+    done = atlas.run("layer", "small", "--image", f"{atlas.repo}/small:1", *where(atlas))
     assert done.code == 4, done.told()
     assert (
         f"the Dockerfile of small names nobody/own-os:1, but {own} exists here, too: to build on it, use --base {own}"
@@ -160,7 +161,7 @@ def test_local_only_base_is_used_and_suggested(atlas: Place, base: str) -> None:
 
 
 def test_undeclared_build_arg_is_rejected_with_suggestion(atlas: Place) -> None:
-    words = ["--tag", f"{atlas.repo}/x:1", "--base", atlas.base, "--build-arg", "RELEAS=21.2.75"]
+    words = ["--image", f"{atlas.repo}/x:1", "--base", atlas.base, "--build-arg", "RELEAS=21.2.75"]
     done = atlas.run("layer", "slc6-analysisbase", *words, *where(atlas))
     assert done.code == 2
     assert "no Dockerfile declares the arg RELEAS\n    Perhaps you meant RELEASE." in done.err
@@ -187,3 +188,30 @@ def test_shell_runs_image_found_only_in_the_chain_registry(atlas: Place, release
     assert docker("image", "inspect", name).returncode != 0
     done = atlas.run("shell", name, *where(atlas), "--", "/usr/AnalysisBase/21.2.75/bin/analysis-release")
     assert (done.code, done.out) == (0, "AnalysisBase-21.2.75\n"), done.told()
+
+
+def test_image_key_builds_numbered_names_and_other_base_args(atlas: Place) -> None:
+    """One chain of `Dockerfile.<key>` files, and on its image one of other numbered names with `ARG PARENT`."""
+    above = "ARG {arg}\nFROM ${arg}\n"
+    write_tree(
+        atlas.root,
+        {
+            "keyed/Dockerfile.os": f"FROM {atlas.base}\nCOPY marker /marker\n",
+            "keyed/Dockerfile.app": above.format(arg="BASE_IMAGE") + "ARG PLATFORM\nRUN echo $PLATFORM >> /marker\n",
+            "keyed/marker": "os\n",
+            "numbered/Dockerfile.10-one": above.format(arg="PARENT") + "RUN echo one >> /marker\n",
+            "numbered/20-two/Dockerfile": above.format(arg="PARENT") + "COPY own /own\nRUN cat /own >> /marker\n",
+            "numbered/20-two/own": "two\n",
+            "numbered/30-last.Dockerfile": above.format(arg="PARENT") + "RUN echo last >> /marker\n",
+        },
+    )
+    keyed, numbered = f"{atlas.repo}/keyed:1", f"{atlas.repo}/numbered:1"
+    done = atlas.run("layer", "keyed", "--image-key", "os.app", "--tag", keyed, *where(atlas))
+    assert done.code == 0, done.told()
+    done = atlas.run("layer", "numbered", "--base", keyed, "--tag", numbered, *where(atlas), "--json")
+    assert done.code == 0, done.told()
+    assert done.built == ["10-one", "20-two", "30-last"]
+    shown = docker("run", "--rm", "--entrypoint", "cat", numbered, "/marker")
+    assert shown.stdout.split() == ["os", Platform.parse(OWN).architecture, "one", "two", "last"]
+    again = atlas.run("layer", "numbered", "--base", keyed, "--tag", numbered, *where(atlas), "--json")
+    assert (again.code, again.built) == (0, []), again.told()

@@ -144,6 +144,6 @@ def test_image_read_by_onbuild_trigger_of_base_is_pinned(lay: Lay, registry_host
     trigger = f"COPY --from={reads} /made /made"
     push_files(f"{registry_host}/test/triggers:1", {"x": b""}, on_build=(trigger,))
     place = lay(files={"layer/Dockerfile": f"FROM {registry_host}/test/triggers:1\n"})
-    where = ("--tag", f"{place.repo}:1", "--registry", place.registry or "", "--no-load", "--platform", OWN)
+    where = ("--image", f"{place.repo}:1", "--registry", place.registry or "", "--no-load", "--platform", OWN)
     plan = place.run("layer", "layer", *where, "--dry-run", "-v")
     assert f"{reads}=docker-image://{registry_host}/test/read@sha256:" in plan.out, plan.told()

@@ -57,7 +57,7 @@ class Releases:
         return self.place.root / "release_plan.yaml"
 
     def run(self, *words: str, code: int = 0) -> Done:
-        where = [] if words[0] in {"show", "publish"} else ["--registry", self.place.host]
+        where = [] if words[0] in {"show", "page"} else ["--registry", self.place.host]
         done = self.place.run("release", *words, *where)
         assert done.code == code, done.told()
         return done
@@ -187,7 +187,7 @@ def test_unreachable_registry_leaves_tags_unchanged(releases: Releases) -> None:
 
 
 def test_publish_writes_page_and_plan(releases: Releases) -> None:
-    done = releases.run("publish", "-o", "public")
+    done = releases.run("page", "-o", "public")
     page = (releases.place.root / done.out.strip()).read_text()
     assert "greet 1.0 → 1.1" in page
     assert (releases.place.root / "public" / "release_plan.yaml").read_text() == releases.plan.read_text()

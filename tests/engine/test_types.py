@@ -54,7 +54,7 @@ def types(place: Place, command: str, *words: str, code: int = 0, registry: str 
 
 @pytest.fixture(scope="module")
 def created(lab: Place) -> Done:
-    return types(lab, "create", "--json", "--casa-version", "5.1")
+    return types(lab, "build", "--json", "--casa-version", "5.1")
 
 
 def image(place: Place, host: str, name: str) -> RemoteImage:
@@ -71,7 +71,7 @@ def write(place: Place, spot: str, manifest: str, dockerfile: str) -> None:
 
 def test_example_is_created_in_dependency_order(lab: Place, created: Done) -> None:
     assert created.built == IN_ORDER
-    again = types(lab, "create", "--json", "--casa-version", "5.1")
+    again = types(lab, "build", "--json", "--casa-version", "5.1")
     assert (again.built, again.reused) == ([], IN_ORDER)
 
 
@@ -122,7 +122,7 @@ def test_private_image_never_reaches_the_public_registry(
     # A private image is not published as the base of a public image either.
     write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
     try:
-        created = types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
+        created = types(lab, "build", "*/lab-leak", "--casa-version", "5.1")
         assert "lab-leak:debian-12 is public, but based on a private image" in created.err
         refused = types(lab, "publish", "*/lab-leak", *where, code=2)
         assert "is public, but based on a private image" in refused.err
@@ -142,15 +142,15 @@ def test_private_image_never_reaches_the_public_registry(
             manifest,
             "FROM REPO/lab-run:debian-12\nCOPY --from=REPO/lab-analysis:debian-12 /opt /opt\n",
         )
-        types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
+        types(lab, "build", "*/lab-leak", "--casa-version", "5.1")
         types(lab, "publish", "*/lab-leak", *where, code=2)
         assert not own & stored(public)
         write(lab, "lab-leak/debian-12", LEAK, "FROM REPO/lab-analysis:debian-12\nRUN true\n")
-        types(lab, "create", "*/lab-leak", "--casa-version", "5.1")
+        types(lab, "build", "*/lab-leak", "--casa-version", "5.1")
         types(lab, "publish", "*/lab-leak", *where, "--allow-private-base")
         assert secret.layers[-1].digest.hex in stored(public), "as it was allowed"
         refused = types(
-            lab, "create", "*/lab-analysis", "--public", public.host, code=2, registry=f"{public.host}/chain"
+            lab, "build", "*/lab-analysis", "--public", public.host, code=2, registry=f"{public.host}/chain"
         )
         assert "is private, but the chain registry" in refused.err
     finally:
@@ -179,7 +179,7 @@ def test_create_without_dependencies_requires_existing_base(
     lab: Place, own_registry: Callable[..., RegistryContainer]
 ) -> None:
     empty = own_registry()
-    done = types(lab, "create", "--no-deps", "*/lab-analysis", registry=empty.host, code=4)
+    done = types(lab, "build", "--no-deps", "*/lab-analysis", registry=empty.host, code=4)
     assert "lab-dev:debian-12 is not in" in done.err
     assert types(lab, "update", registry=empty.host).err.count("was never created") == 5
 
@@ -190,17 +190,23 @@ def test_new_image_type_keeps_its_secret_out_of_layers(lab: Place, created: Done
     manifest, dockerfile = (Path(line) for line in made.out.split())
     assert manifest.parent == lab.home / ".config/casa-distro/docker/lab-mine/debian-12"
     manifest.write_text(manifest.read_text().replace("name: lab-mine", f"name: {lab.repo}/lab-mine"))
-    (manifest.parent / "svn.secret").write_text("hush-hush")
-    with dockerfile.open("a") as file:
-        file.write("COPY svn.secret /root/\n")
-    refused = types(lab, "create", "*/lab-mine", code=2)
-    assert "the secret svn.secret would be stored in a layer of the image" in refused.err
-    text = dockerfile.read_text().replace(
-        "COPY svn.secret /root/", "COPY . /all/\nRUN --mount=type=secret,id=svn wc -c < /run/secrets/svn > /length"
+    secret = manifest.parent / "svn.secret"
+    secret.write_text("hush-hush")
+    plain = dockerfile.read_text()
+    dockerfile.write_text(
+        f"{plain}ENV CONF=/casa\nCOPY svn.secret $CONF/conf/\nUSER nobody\nRUN wc -c < /casa/conf/svn.secret > /tmp/length\n"
     )
-    dockerfile.write_text(text)
-    types(lab, "create", "*/lab-mine", "--secret", f"id=svn,src={manifest.parent / 'svn.secret'}")
+    refused = types(lab, "build", "*/lab-mine", code=2)
+    assert "the secret svn.secret would be stored in a layer of the image" in refused.err
     name = f"{lab.repo}/lab-mine:debian-12"
+    done = types(lab, "build", "*/lab-mine", "--secret", f"id=svn,src={secret}")
+    assert "svn.secret is mounted for the RUN instructions below" in done.err
+    assert container_output(name, "cat", "/tmp/length") == "9\n"
+    assert container_output(name, "sh", "-c", "cat /casa/conf/svn.secret 2>/dev/null || true") == ""
+    assert "hush" not in docker("history", "--no-trunc", name).stdout
+
+    dockerfile.write_text(f"{plain}COPY . /all/\nRUN --mount=type=secret,id=svn wc -c < /run/secrets/svn > /length\n")
+    types(lab, "build", "*/lab-mine", "--secret", f"id=svn,src={secret}")
     assert container_output(name, "cat", "/length") == "9\n"
     assert (
         container_output(name, "sh", "-c", "ls -A /all; grep -rl hush-hush /all /root /etc || true") == "Dockerfile\n"

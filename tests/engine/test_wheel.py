@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from chainbuild import __version__
 
 from .conftest import OWN, Lay, Place
 
@@ -19,13 +23,21 @@ SHIPPED = {
     "chainbuild/shipped/utilities/Dockerfile-production",
     "chainbuild/shipped/utilities/Dockerfile-singularity",
     "chainbuild/shipped/utilities/Dockerfile-verify",
+    "chainbuild/shipped/docs/getting-started.md",
+    "chainbuild/shipped/docs/options/stock.md",
     "chainbuild/minimize/__main__.py",
     "chainbuild/cli/__init__.py",
 }
 
 
-def must(*argv: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(word) for word in argv], cwd=cwd, capture_output=True, text=True, check=False)
+REPOSITORY = {"GITHUB_SERVER_URL": "https://forge.example", "GITHUB_REPOSITORY": "acme/chainbuild"}
+
+
+def must(*argv: str | Path, **environ: str) -> str:
+    """Run a command that has to succeed, and return its output."""
+    done = subprocess.run(
+        [str(word) for word in argv], env=os.environ | environ, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -34,7 +46,8 @@ def must(*argv: str | Path, cwd: Path | None = None) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory, repository_root: Path) -> Path:
     """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    must(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, repository_root)
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    must(*pip, "--wheel-dir", folder, repository_root, **REPOSITORY)
     (found,) = folder.glob("chainbuild-*.whl")
     return found
 
@@ -47,6 +60,18 @@ def test_wheel_contains_only_the_program_and_its_stages(wheel: Path) -> None:
     strangers = [name for name in names if not name.startswith(("chainbuild/", "chainbuild-"))]
     assert strangers == []
     assert [name for name in names if "__pycache__" in name or name.startswith("chainbuild/tests")] == []
+
+
+def test_wheel_has_the_addresses_of_the_repository_that_built_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata, _, readme = archive.read(name).decode().partition("\n\n")
+    assert "Project-URL: Source, https://forge.example/acme/chainbuild\n" in metadata
+    assert "Project-URL: Documentation, https://forge.example/acme/chainbuild/blob/v" in metadata
+    links = re.findall(r"\]\((\S+)\)", readme)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert f"https://forge.example/acme/chainbuild/blob/v{__version__}/docs/chain.md" in links
+    assert f"https://forge.example/acme/chainbuild/raw/v{__version__}/docs/_static/run.svg" in links
 
 
 def test_installed_wheel_builds_tree_without_utilities(

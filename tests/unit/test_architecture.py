@@ -10,16 +10,16 @@ from tests.support.imports import MODULES, ROOT, imports, parsed
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "errors minimize patterns step_id toposort values",
+        "distributions errors minimize patterns step_id toposort values",
         "host step_warnings text",
-        "events",
+        "events html_page",
         "limits references trust yamlspec",
         "model registry",
         "dockerfile parsing",
         "context records",
         "builder ci distro images",
         "comparison layouts local_registry native",
-        "planning project proof release",
+        "planning project proof release run_report",
         "execution",
         "requests singularity",
         "operations",

@@ -23,6 +23,9 @@ PUBLIC = {
     "types",
     "publication",
     "diff",
+    "files",
+    "added",
+    "run-report",
     "release",
     "release-moves",
     "release-page",
@@ -34,6 +37,8 @@ PUBLIC = {
     "orphans",
     "doctor",
     "registry-status",
+    "registry-ls",
+    "registry-gc",
 }
 
 

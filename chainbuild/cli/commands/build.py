@@ -25,6 +25,7 @@ def build(
     for_option: flags.ForOption = None,
     for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
@@ -51,8 +52,11 @@ def build(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build the chain of an option and its slim image.
 
@@ -62,13 +66,14 @@ def build(
 
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
-    options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
-    options = replace(options, push=push, load=load, native=native)
+    options = replace(options, push=push, load=load, native=native, no_cache=no_cache)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
-    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)
+    show = replace(show, report=report, trace=trace)
     return build_or_plan(arguments, overrides, options, show)
 
 
@@ -87,6 +92,7 @@ def plan(
     for_option: flags.ForOption = None,
     for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     context: flags.Context = None,
     build_arg: flags.BuildArgs = None,
     build_context: flags.BuildContexts = None,
@@ -110,10 +116,11 @@ def plan(
 
     arguments = RunArguments(platform, repo, tag, base, option, production)
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
-    options = RunOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(
         options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
     )
+    options = replace(options, no_cache=no_cache)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_or_plan(arguments, overrides, options, show)

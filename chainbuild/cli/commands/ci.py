@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chainbuild.cli import flags
+from chainbuild.cli.commands.image_types import AllowSecretFiles, Private, Public
+from chainbuild.requests.options import RunArguments
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.requests.build import BuildRequest
@@ -34,7 +37,22 @@ Split = Annotated[
     ),
 ]
 Install = Annotated[
-    str, typer.Option("--install", metavar="COMMAND", help="Command that installs chainbuild in a job.")
+    str | None,
+    typer.Option(
+        "--install",
+        metavar="COMMAND",
+        help="Command that installs chainbuild in a job (default: from requirements with hashes, wheels or source in the"
+        " repository).",
+        show_default=False,
+    ),
+]
+InstallImage = Annotated[
+    str | None,
+    typer.Option(
+        "--install-image",
+        metavar="IMAGE@DIGEST",
+        help="Install chainbuild from the wheels in the folder /wheels of this image.",
+    ),
 ]
 Runners = Annotated[
     list[str] | None,
@@ -42,46 +60,77 @@ Runners = Annotated[
         "--runner", metavar="PLATFORM=LABEL", help="Runner on which a platform is built natively. Can be repeated."
     ),
 ]
+Branch = Annotated[
+    str | None,
+    typer.Option(
+        "--branch",
+        metavar="NAME",
+        help="Branch whose pushes build the images (default: the default branch of the repository).",
+        show_default=False,
+    ),
+]
 
 
 def ci(
     vendor: Vendor,
-    platform: flags.PlatformArgument,
-    repo: flags.RepoArgument,
-    tag: flags.TagArgument,
-    base: flags.BaseArgument,
-    option: flags.OptionArgument,
-    production: flags.ProductionArgument,
+    platform: flags.OptionalPlatform = None,
+    repo: flags.OptionalRepo = None,
+    tag: flags.OptionalTag = None,
+    base: flags.OptionalBase = None,
+    option: flags.OptionalOption = None,
+    production: flags.OptionalProduction = None,
     *,
+    for_platform: flags.ForPlatform = None,
+    for_repo: flags.ForRepo = None,
+    for_tag: flags.ForTag = None,
+    for_base: flags.ForBase = None,
+    for_option: flags.ForOption = None,
+    for_production: flags.ForProduction = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
+    context: flags.Context = None,
+    build_arg: flags.BuildArgs = None,
+    build_context: flags.BuildContexts = None,
+    secret: flags.Secrets = None,
+    no_cache: flags.NoCache = False,
     registry: flags.SharedRegistry = None,
+    refresh_after: flags.RefreshAfter = None,
+    native: flags.Native = None,
+    jobs: flags.Jobs = None,
+    keep_going: flags.KeepGoingOrNot = None,
+    strict: flags.StrictOrNot = None,
+    push: flags.PushOrNot = None,
+    tests: flags.TestsOrNot = None,
+    public: Public = None,
+    private: Private = None,
+    allow_secret_files: AllowSecretFiles = False,
     deadline: flags.JobDeadline = None,
     split: Split = None,
-    install: Install = "pipx install chainbuild",
     runner: Runners = None,
+    branch: Branch = None,
+    install: Install = None,
+    install_image: InstallImage = None,
 ) -> int:
-    """Print a CI workflow: one job per option and platform, in order of dependency, sharing the chain registry."""
+    """Print a CI workflow: jobs in order of dependency that share the chain registry, and a plan for pull requests.
+
+    Without arguments, print the workflow of the folder: chainbuild.yaml, science layers, image types, release plan.
+    """
     from chainbuild.ci.pipeline import document
     from chainbuild.cli.output import messages
-    from chainbuild.requests.ci import CiOptions, read_pipeline
+    from chainbuild.requests.ci.options import CiOptions
+    from chainbuild.requests.ci.reading import read_pipeline
     from chainbuild.ui import stdout
 
-    options = CiOptions(
-        vendor=vendor.value,
-        platform=platform,
-        repo=repo,
-        tag=tag,
-        base=base,
-        option=option,
-        production=production,
-        registry=registry,
-        root=root,
-        split=split,
-        deadline=deadline,
-        install=install,
-        runners=runner,
-    )
-    vendor_module, pipeline = read_pipeline(options, _recorded)
+    arguments = RunArguments(platform, repo, tag, base, option, production)
+    overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
+    options = CiOptions(vendor=vendor.value, root=root, base_arg=base_arg, registry=registry, no_cache=no_cache)
+    options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
+    options = replace(options, refresh_after=refresh_after, native=native, jobs=jobs, keep_going=keep_going)
+    options = replace(options, strict=strict, push=push, tests=tests, public=public, private=private)
+    options = replace(options, allow_secret_files=allow_secret_files)
+    options = replace(options, deadline=deadline, split=split, runners=runner, branch=branch)
+    options = replace(options, install=install, install_image=install_image)
+    vendor_module, pipeline = read_pipeline(arguments, overrides, options, _recorded)
     messages().note(*pipeline.graph.notes)
     stdout().write_document(document(vendor_module, pipeline))
     return 0

@@ -7,14 +7,22 @@ from typing import Annotated
 
 import typer
 
-from chainbuild.cli import flags
+from chainbuild.cli import completion, flags
 from chainbuild.cli.output import open_quietly
-from chainbuild.cli.settings import settings_from
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="IMAGE", help="Older image, from any registry.")],
-    after: Annotated[str, typer.Argument(metavar="IMAGE", help="Newer image.")],
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE|STEP",
+            autocompletion=completion.images_and_steps,
+            help="Older image, from any registry or from the local image store, or a step of the last run.",
+        ),
+    ],
+    after: Annotated[
+        str, typer.Argument(metavar="IMAGE|STEP", autocompletion=completion.images_and_steps, help="Newer image.")
+    ],
     *,
     every_file: Annotated[bool, typer.Option("--files", help="List every changed file.")] = False,
     platform: flags.OnePlatform = None,
@@ -24,17 +32,16 @@ def diff(
     json: flags.Json = False,
 ) -> int:
     """Compare two images: packages, Python distributions, files, size, configuration, steps. Needs no engine."""
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.comparison.compare import compare
-    from chainbuild.references import ImageReference, Platform
+    from chainbuild.operations.named_images import find_both
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show_comparison
 
-    names = [ImageReference.parse(name) for name in (before, after)]
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    settings = settings_from(root=root, registry=registry, port=registry_port)
+    place = Place(root=root, registry=registry, port=registry_port)
+    settings, (first, second) = read_image_arguments((before, after), platform, place)
     with open_quietly(settings, json=json) as session:
-        finder = session.finder()
-        old, new = (finder.find_result(name, target).image for name in names)
+        old, new = (found.image for found in find_both(session, first, second))
         comparison = compare(session.records, old, new)
     if json:
         stdout().write_json(comparison.as_json())

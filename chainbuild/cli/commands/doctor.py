@@ -22,7 +22,9 @@ def doctor(
     ] = "",
     base: Annotated[
         str,
-        typer.Option("--base", help="Image in which the test build runs a program, for example debian:bookworm-slim."),
+        typer.Option(
+            "--base", help="Base image of the test build, in which a program is run, for example debian:bookworm-slim."
+        ),
     ] = "scratch",
     root: flags.Root = Path(),
     builder: flags.Builders = None,

@@ -61,7 +61,15 @@ Version = Annotated[
         show_default=False,
     ),
 ]
-NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build dependencies; they must already exist.")]
+NoDeps = Annotated[bool, typer.Option("--no-deps", help="Do not build the images below; they must already exist.")]
+AllowSecretFiles = Annotated[
+    bool,
+    typer.Option(
+        "--allow-secret-files",
+        help="Copy *.secret files into images, where everybody with the image can read them (default: mount those that"
+        " are passed with --secret, and build no image that copies others).",
+    ),
+]
 
 
 @app.command("list")
@@ -77,7 +85,7 @@ def list_(
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
 ) -> int:
-    """List the images in build order, with their source and what they shadow."""
+    """List the images in build order, with their source, their problems and what they shadow."""
     from chainbuild.cli.runs.image_types import list_types
     from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
@@ -99,6 +107,7 @@ def plan(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -109,13 +118,14 @@ def plan(
     json: flags.Json = False,
     fail_if_build: flags.FailIfBuild = False,
 ) -> int:
-    """Show what `create` would do, and why."""
+    """Show what `build` would do, and why."""
     from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
@@ -124,8 +134,8 @@ def plan(
     return create_types(read_image_types(options), show)
 
 
-@app.command("create")
-def create(
+@app.command("build")
+def build(
     globs: Globs = None,
     *,
     repository: Repository = None,
@@ -137,6 +147,7 @@ def create(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -151,21 +162,25 @@ def create(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
-    """Build images, and any of their dependencies that are missing from the chain registry."""
+    """Build images, and those below them that are missing from the chain registry."""
     from chainbuild.cli.runs.image_types import create_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
     options = ImageTypeOptions(purpose=Purpose.CREATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return create_types(read_image_types(options), show)
 
 
@@ -181,6 +196,7 @@ def update(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     builder: flags.Builders = None,
@@ -195,7 +211,10 @@ def update(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Update outdated images and the images below them: pull what is published up to date, build the rest."""
     from chainbuild.cli.runs.image_types import update_types
@@ -204,12 +223,13 @@ def update(
 
     options = ImageTypeOptions(purpose=Purpose.UPDATE, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private)
     options = replace(
         options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return update_types(read_image_types(options), show)
 
 
@@ -228,23 +248,27 @@ def publish(
     casa_version: Version = None,
     build_arg: flags.BuildArgs = None,
     secret: flags.Secrets = None,
+    allow_secret_files: AllowSecretFiles = False,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
 ) -> int:
-    """Push images as `create` made them: public ones to the public registry, private ones to the private registry."""
+    """Push images as `build` made them: public ones to the public registry, private ones to the private registry."""
     from chainbuild.cli.runs.image_types import publish_types
     from chainbuild.layouts.image_types.graph import Purpose
     from chainbuild.requests.image_types import ImageTypeOptions, read_image_types
 
     options = ImageTypeOptions(purpose=Purpose.PUBLISH, globs=globs, repository=repository, casa_version=casa_version)
     options = replace(options, root=root, registry=registry, port=registry_port)
+    options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, allow_private_base=allow_private_base)
     options = replace(options, build_args=build_arg, secrets=secret)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, report=report, trace=trace)
     return publish_types(read_image_types(options), show)
 
 
@@ -255,11 +279,12 @@ def new(
         typer.Argument(metavar="NAME", help="Name of the new image type: NAME or NAME/SYSTEM.", show_default=False),
     ],
     *,
-    from_: Annotated[
-        str, typer.Option("--from", metavar="TYPE/SYSTEM", help="Image type to build on. Required.", show_default=False)
+    based_on: Annotated[
+        str,
+        typer.Option("--based-on", metavar="TYPE/SYSTEM", help="Image type to build on. Required.", show_default=False),
     ],
     system: Annotated[
-        str, typer.Option("--system", help="System of the new image type (default: the system of --from).")
+        str, typer.Option("--system", help="System of the new image type (default: the system of --based-on).")
     ] = "",
     repository: Repository = None,
     casa_version: Version = None,
@@ -270,4 +295,4 @@ def new(
     from chainbuild.requests.image_types import ImageTypeOptions, read_overview
 
     look = read_overview(ImageTypeOptions(repository=repository, casa_version=casa_version))
-    return make_new(look, name, from_, system, dry_run=dry_run)
+    return make_new(look, name, based_on, system, dry_run=dry_run)

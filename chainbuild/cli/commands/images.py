@@ -99,9 +99,9 @@ def inspect(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE",
-            autocompletion=completion.images,
-            help="Image of the chain registry or of any other registry.",
+            metavar="IMAGE|STEP",
+            autocompletion=completion.images_and_steps,
+            help="Image of the chain registry or of any other registry, or a step of the last run.",
         ),
     ],
     *,
@@ -112,15 +112,16 @@ def inspect(
     json: flags.Json = False,
 ) -> int:
     """Show how an image was made: every step with its key, Dockerfile, args, parent, commit and time."""
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.images.inventory import trail_of
-    from chainbuild.references import ImageReference, Platform
+    from chainbuild.operations.named_images import find_named_image
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show_trail, trail_as_json
 
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    settings = settings_from(root=root, registry=registry, port=registry_port)
+    place = Place(root=root, registry=registry, port=registry_port)
+    settings, (named,) = read_image_arguments((image,), platform, place)
     with open_quietly(settings, json=json) as session:
-        image_found = session.finder().find_result(ImageReference.parse(image), target).image
+        image_found = find_named_image(session, named, copying=False).image
         steps = trail_of(session.records, image_found)
     if json:
         stdout().write_raw(trail_as_json(image_found, steps) + "\n")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chainbuild.cli import flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chainbuild.operations.init import Values
+    from chainbuild.operations.project_proposal import Guess
 
 
 def init(
@@ -19,7 +27,7 @@ def init(
     """Write a chainbuild.yaml from the folder's options, layers and science trees, and the last run's arguments."""
     from chainbuild.cli.output import messages, write_result
     from chainbuild.errors import WrongUseError
-    from chainbuild.operations.init import look, write
+    from chainbuild.operations.init import look, problems_of, write
     from chainbuild.project.location import FILE_NAME
     from chainbuild.project.schema import put_schema
     from chainbuild.ui import stdout
@@ -27,7 +35,14 @@ def init(
     if not root.is_dir():
         raise WrongUseError(f"--root: no such folder: {str(root)!r}", hint="Pass the folder of the project.")
     guess = look(root)
-    if not (guess.options or guess.layers or guess.science):
+    if guess.is_empty and guess.layers:
+        raise WrongUseError(problem for layer in guess.layers for problem in layer.problems)
+    if guess.is_empty and guess.tree.image_types:
+        raise WrongUseError(
+            f"{root.resolve()} has only image types, which need no chainbuild.yaml",
+            hint=f"Run: chainbuild types list --repository {shlex.quote(str(root))}",
+        )
+    if guess.is_empty:
         raise WrongUseError(
             f"nothing to build in {root.resolve()}",
             hint="chainbuild looks for folders with NN-Dockerfile-<descriptor> files or a Dockerfile, and science trees.",
@@ -40,7 +55,12 @@ def init(
         )
     printer = messages()
     printer.info(*(f"found {line}" for line in guess.told))
-    text = write(guess)
+    if _is_terminal():
+        text = write(guess, _ask(guess.guesses))
+    else:
+        text = write(guess)
+        printer.info(*(f"guessed {item.shown}" for item in guess.guesses))
+    printer.warn(*(str(problem) for problem in problems_of(guess, text)))
     if dry_run:
         stdout().write_document(text)
         return 0
@@ -49,3 +69,18 @@ def init(
     printer.info(f"wrote {path}: check the guessed values, then run chainbuild plan")
 
     return 0
+
+
+def _is_terminal() -> bool:
+    """Return whether the user can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(guesses: Iterable[Guess]) -> Values:
+    """Ask the user for the values that the tree does not decide. An empty answer takes the proposed value."""
+    from chainbuild.text import escaped
+
+    return {
+        (item.folder, item.key): typer.prompt(escaped(f"{item.text} ({item.why})"), default=item.value, err=True)
+        for item in guesses
+    }

@@ -15,18 +15,47 @@ Folder = Annotated[
     str,
     typer.Argument(
         metavar="DIR",
-        help="Folder with a Dockerfile, or, without --tag, a layer of chainbuild.yaml.",
+        help="Folder with a Dockerfile, or, without --image, a layer of chainbuild.yaml.",
         show_default=False,
     ),
 ]
-Tag = Annotated[str | None, typer.Option("--tag", "-t", metavar="NAME:TAG", help="Name and tag of the image.")]
+Image = Annotated[str | None, typer.Option("--image", "-t", metavar="NAME:TAG", help="Name and tag of the image.")]
 Base = Annotated[
     str | None,
     typer.Option("--base", metavar="IMAGE", help="Base image (default: the one that the Dockerfile names)."),
 ]
-BaseArg = Annotated[
+Dockerfile = Annotated[
     str | None,
-    typer.Option("--base-arg", metavar="NAME", help="ARG before FROM that names the base image (default: detected)."),
+    typer.Option("--dockerfile", metavar="NAME", help="Name of the Dockerfile in DIR (default: Dockerfile)."),
+]
+ImageKey = Annotated[
+    str | None,
+    typer.Option(
+        "--image-key",
+        metavar="KEY",
+        help="Build the Dockerfile.KEY files that this key selects, for example ros2_humble.realsense.",
+    ),
+]
+Packages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--package",
+        metavar="NAME",
+        help="Build this package below DIR, and what its Dockerfile's comment header depends on. Can be repeated.",
+    ),
+]
+SkipPackages = Annotated[
+    list[str] | None,
+    typer.Option("--skip-package", metavar="NAME", help="Leave out a package that others need. Can be repeated."),
+]
+SearchDirs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--search-dir",
+        metavar="DIR",
+        help="Search this folder before DIR, with --image-key or --package. Can be repeated.",
+        show_default=False,
+    ),
 ]
 Alone = Annotated[
     bool,
@@ -37,9 +66,14 @@ Alone = Annotated[
 def layer(
     folder: Folder,
     *,
-    tag: Tag = None,
+    image: Image = None,
     base: Base = None,
-    base_arg: BaseArg = None,
+    base_arg: flags.BaseArg = None,
+    dockerfile: Dockerfile = None,
+    image_key: ImageKey = None,
+    package: Packages = None,
+    skip_package: SkipPackages = None,
+    search_dir: SearchDirs = None,
     platform: flags.Platforms = None,
     root: flags.Root = Path(),
     context: flags.LayerContext = None,
@@ -63,18 +97,28 @@ def layer(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     fail_if_build: flags.FailIfBuild = False,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build a folder with a plain Dockerfile as one image on a base of your choice, without editing the file."""
     from chainbuild.cli.runs.project import build_layer
     from chainbuild.requests.layer import LayerOptions
 
-    options = LayerOptions(folder=Path(folder), image=tag, base=base, base_arg=base_arg, platform=platform, alone=alone)
+    options = LayerOptions(
+        folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone
+    )
+    options = replace(options, dockerfile=dockerfile)
+    options = replace(
+        options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
+    )
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native, deadline=deadline)
     options = replace(options, push=push or None, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     options = replace(options, load=False if no_load else None, tests=False if no_tests else None)
-    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)
+    show = replace(show, report=report, trace=trace)
     return build_layer(options, show)

@@ -174,6 +174,7 @@ def trace(
     ] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     builder: flags.Builders = None,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
@@ -184,7 +185,7 @@ def trace(
     from chainbuild.requests.retest import RetestOptions
 
     options = RetestOptions(target=target, arguments=arguments, platform=platform)
-    options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
+    options = replace(options, root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     return run_trace(options, tuple(run or ()), write=write, json=json)
 
 
@@ -192,15 +193,14 @@ def trace(
 def _minimized(
     image: str, platform: str | None, root: Path, registry: str | None, port: int | None, *, json: bool
 ) -> Iterator[tuple[Session, Minimized]]:
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly
-    from chainbuild.cli.settings import settings_from
     from chainbuild.operations.minimize_reports import minimized_of
-    from chainbuild.references import ImageReference, Platform
+    from chainbuild.operations.named_images import find_named_image
 
-    named = ImageReference.parse(image)
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    with open_quietly(settings_from(root=root, registry=registry, port=port), json=json) as session:
-        result = session.finder().find_result(named, target)
+    settings, (named,) = read_image_arguments((image,), platform, Place(root=root, registry=registry, port=port))
+    with open_quietly(settings, json=json) as session:
+        result = find_named_image(session, named)
         yield session, minimized_of(session.records, result.image)
 
 

@@ -67,7 +67,7 @@ def copy(
         document = {"copied": result.copied, "present": result.present, "refused": result.refused, "dry_run": dry_run}
         stdout().write_json({"schema": "chainbuild.records-copy/1", **document})
         return 0
-    messages().info(*(f"skipped: {escaped(name)}: {escaped(reason)}" for name, reason in result.refused.items()))
+    messages().warn(*(f"skipped: {escaped(name)}: {escaped(reason)}" for name, reason in result.refused.items()))
     done = "would be copied" if dry_run else "copied"
     print_lines(f"{plural(len(result.copied), 'record')} {done}, {result.present} already present")
     return 0

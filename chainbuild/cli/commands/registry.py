@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,10 @@ from chainbuild.cli import flags
 from chainbuild.cli.output import messages, open_quietly, print_lines
 from chainbuild.cli.settings import settings_from
 from chainbuild.text import escaped
+
+if TYPE_CHECKING:
+    from chainbuild.execution.session import Session
+    from chainbuild.records.garbage import Garbage
 
 app = typer.Typer(help="Manage the chain registry.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -96,7 +101,9 @@ def status(*, root: flags.Root = Path(), registry_port: flags.Port = None, json:
 
 @app.command("ls")
 def list_images(
-    repository: Annotated[str, typer.Argument(help="List only this repository.", show_default=False)] = "",
+    repository: Annotated[
+        str, typer.Argument(metavar="[REPO]", help="List only this repository.", show_default=False)
+    ] = "",
     *,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
@@ -104,17 +111,23 @@ def list_images(
     everything: Annotated[
         bool, typer.Option("--all", help="Also list the tags of machine data (k1-…, sha256-…).")
     ] = False,
+    json: flags.Json = False,
 ) -> int:
     """List the repositories and tags of the chain registry."""
     from chainbuild.records.garbage import is_readable
+    from chainbuild.ui import stdout
 
-    with open_quietly(settings_from(root=root, registry=registry, port=registry_port), json=False) as session:
+    listed: dict[str, list[str]] = {}
+    with open_quietly(settings_from(root=root, registry=registry, port=registry_port), json=json) as session:
         client = session.registries.client(session.chain.host)
-        names = [repository] if repository else sorted(client.repositories())
-        for name in names:
-            for tag in sorted(client.tags(name)):
-                if everything or is_readable(tag):
-                    print_lines(escaped(f"{session.chain.host}/{name}:{tag}"))
+        for name in [_place(session, repository)] if repository else sorted(client.repositories()):
+            tags = [tag for tag in sorted(client.tags(name)) if everything or is_readable(tag)]
+            listed[f"{session.chain.host}/{name}"] = tags
+    if json:
+        repositories = [{"repository": name, "tags": tags} for name, tags in listed.items() if tags]
+        stdout().write_json({"schema": "chainbuild.registry-ls/1", "repositories": repositories})
+    else:
+        print_lines(*(escaped(f"{name}:{tag}") for name, tags in listed.items() for tag in tags))
     return 0
 
 
@@ -131,48 +144,85 @@ def gc(
     root: flags.Root = Path(),
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
+    json: flags.Json = False,
 ) -> int:
     """List or delete what no kept image, index, record or parent needs. Fails while a run uses the registry."""
     from chainbuild.errors import WrongUseError
     from chainbuild.execution.session import managed_registry
-    from chainbuild.parsing.option_values import parse_repository
-    from chainbuild.records.garbage import Garbage, collect, find_all_garbage, is_readable
-    from chainbuild.references import Digest
-    from chainbuild.text import plural, size
+    from chainbuild.records.garbage import collect, find_all_garbage
 
     settings = settings_from(root=root, registry=registry, port=registry_port)
-    with open_quietly(settings, json=False) as session:
-        place = session.chain.place(parse_repository(repository)).repository if repository else ""
+    with open_quietly(settings, json=json) as session:
+        place = _place(session, repository) if repository else ""
         if not place and settings.registry:
             raise WrongUseError(
                 "gc of a shared registry needs a REPO",
                 hint="Name a repository, for example: chainbuild registry gc org/atom",
             )
         managed = settings.registry is None
-        found_in_all = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
-        kept = frozenset[Digest]().union(*(item.kept_blobs for item in found_in_all))
-        garbage = [item for item in found_in_all if item.manifests]
-        for item in garbage:
-            tags = sorted(tag for held in item.manifests for tag in held.tags if is_readable(tag))
-            count = plural(len(item.manifests), "manifest")
-            print_lines(
-                f"{item.repository}: {count}, {size(item.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags)
-            )
-        freed = size(Garbage.freed_by_all(found_in_all))
-        if not garbage:
-            print_lines("Nothing to delete.")
-        elif not delete:
-            print_lines(f"{freed} would be freed. Delete with --delete.")
-            print_lines(f"{freed} would be freed; --delete does it")
-        else:
+        found = find_all_garbage(session.records, keep=keep, repository=place, managed=managed)
+        garbage = [item for item in found if item.manifests]
+        if not json:
+            _show_garbage(found)
+        if garbage and delete:
 
             def delete_all() -> None:
                 for item in garbage:
                     collect(session.registries, item)
 
-            if settings.registry is None:
+            if managed:
                 managed_registry(settings).sweep(session.emit, delete_all)
             else:
                 delete_all()
-            print_lines(f"deleted, {freed} freed")
+    _report_deletion(found, deleted=delete, json=json)
     return 0
+
+
+def _place(session: Session, repository: str) -> str:
+    """Return a repository's name in the chain registry. Errors: `WrongUseError`."""
+    from chainbuild.parsing.option_values import parse_repository
+
+    return session.chain.place(parse_repository(repository)).repository
+
+
+def _show_garbage(found: Sequence[Garbage]) -> None:
+    """Print what can be deleted from each repository."""
+    from chainbuild.records.garbage import Garbage, is_readable
+    from chainbuild.text import plural, size
+
+    kept = Garbage.kept_by_any(found)
+    for item in found:
+        if item.manifests:
+            tags = sorted(tag for held in item.manifests for tag in held.tags if is_readable(tag))
+            count = plural(len(item.manifests), "manifest")
+            print_lines(
+                f"{item.repository}: {count}, {size(item.freed(kept))}", *(f"    {escaped(tag)}" for tag in tags)
+            )
+
+
+def _report_deletion(found: Sequence[Garbage], *, deleted: bool, json: bool) -> None:
+    """Print how much space is free now, or would be."""
+    from chainbuild.records.garbage import Garbage
+    from chainbuild.text import size
+    from chainbuild.ui import stdout
+
+    freed = Garbage.freed_by_all(found)
+    if json:
+        kept = Garbage.kept_by_any(found)
+        repositories = [
+            {
+                "repository": str(item.repository),
+                "freed": item.freed(kept),
+                "manifests": [{"digest": str(held.digest), "tags": sorted(held.tags)} for held in item.manifests],
+            }
+            for item in found
+            if item.manifests
+        ]
+        document = {"deleted": deleted, "freed": freed, "repositories": repositories}
+        stdout().write_json({"schema": "chainbuild.registry-gc/1", **document})
+    elif not any(item.manifests for item in found):
+        print_lines("Nothing to delete.")
+    elif deleted:
+        print_lines(f"deleted, {size(freed)} freed")
+    else:
+        print_lines(f"{size(freed)} would be freed. Delete with --delete.")

@@ -1,4 +1,4 @@
-"""`chainbuild release create | update | show | publish | apply | rollback`: plan a release and carry it out."""
+"""`chainbuild release create | update | show | page | apply | rollback`: plan a release and carry it out."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def show(
 
 
 @app.command()
-def publish(
+def page(
     *,
     plan: PlanFile = None,
     output: Annotated[

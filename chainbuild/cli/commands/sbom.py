@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 
 from chainbuild.cli import completion, flags
-from chainbuild.cli.settings import settings_from
 
 
 def sbom(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE",
-            autocompletion=completion.images,
-            help="Image from any registry or from the local image store.",
+            metavar="IMAGE|STEP",
+            autocompletion=completion.images_and_steps,
+            help="Image from any registry or from the local image store, or a step of the last run.",
         ),
     ],
     *,
@@ -34,16 +33,16 @@ def sbom(
     ] = False,
 ) -> int:
     """Print the bill of materials of an image as SPDX 2.3: the attached one if it exists, otherwise a new one."""
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly, write_result
+    from chainbuild.operations.named_images import find_named_image
     from chainbuild.operations.verify import bill_of
-    from chainbuild.references import ImageReference, Platform
     from chainbuild.ui import stdout
 
-    named = ImageReference.parse(image)
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    place = Place(root=root, registry=registry, port=registry_port, builders=builder)
+    settings, (named,) = read_image_arguments((image,), platform, place)
     with open_quietly(settings, json=json) as session:
-        document = bill_of(session, named, target)
+        document = bill_of(session, find_named_image(session, named))
     if output is None:
         stdout().write_document(document.decode("utf-8"))
     else:

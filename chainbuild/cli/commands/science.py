@@ -109,7 +109,10 @@ def build(
     verbose: flags.Verbose = 0,
     plain: flags.Plain = False,
     json: flags.Json = False,
+    report: flags.Report = None,
+    trace: flags.Trace = None,
     dry_run: flags.DryRun = False,
+    debug: flags.Debug = False,
 ) -> int:
     """Build what is missing from the registry, and tag the images once all of them are built."""
     from chainbuild.cli.runs.science import build_science
@@ -128,7 +131,7 @@ def build(
         deadline=deadline,
     )
     options = replace(options, push=push, load=not no_load)
-    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run)
+    show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return build_science(read_science(options), show)
 
 

@@ -18,9 +18,9 @@ def shell(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE",
-            autocompletion=completion.images,
-            help="Image from the local store or the chain registry, or the name of a layer.",
+            metavar="IMAGE|STEP",
+            autocompletion=completion.images_and_steps,
+            help="Image of the local store or of any registry, a step of the last run, or a layer.",
             show_default=False,
         ),
     ],
@@ -41,27 +41,23 @@ def shell(
 
     Exits with the exit code of the shell.
     """
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly
-    from chainbuild.cli.settings import settings_from
-    from chainbuild.errors import NotReadyError
     from chainbuild.execution.backends import current_backends
-    from chainbuild.operations.shell import Visit, container_command, fetch
-    from chainbuild.references import ImageReference, Platform
-    from chainbuild.requests.layer import local_names, registry_names
+    from chainbuild.host.docker import no_docker_command
+    from chainbuild.operations.shell import Visit, container_command, fetch, local_image
+    from chainbuild.references import Platform
 
     if not shutil.which("docker"):
-        raise NotReadyError(
-            "no docker command found on PATH",
-            hint="Install Docker: script/setup does so on Debian; see docs.docker.com/get-docker for other systems.",
-        )
-    named = ImageReference.parse(_of_layer(image, root))
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    local = None if pull else current_backends().local.find(str(named))
-    name = str(named)
-    if local is None or (platform and not local.platform.same_as(target)):
-        settings = settings_from(root=root, registry=registry, port=registry_port)
+        raise no_docker_command()
+    place = Place(root=root, registry=registry, port=registry_port)
+    settings, (named,) = read_image_arguments((image,), platform, place)
+    local = None if pull else local_image(current_backends().local, named, settings.chain)
+    if local is not None:
+        name, target = str(named.reference), local.platform
+    else:
         with open_quietly(settings, json=False) as session:
-            name = fetch(session, named, target, (*local_names(session), *registry_names(session)))
+            name, target = fetch(session, named)
     visit = Visit(
         folder=Path.cwd(),
         user=os.getuid(),
@@ -69,27 +65,12 @@ def shell(
         name=_user(),
         terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    argv = container_command(name, visit, tuple(command or ()), platform=target if platform else None)
+    # Engines refuse an image for another platform unless it is named.
+    foreign = None if target.same_as(Platform.of_this_machine()) and not platform else target
+    argv = container_command(name, visit, tuple(command or ()), platform=foreign)
     sys.stdout.flush()
     # docker replaces this process: signals, the terminal and the exit code are the container's.
     os.execvp(argv[0], argv)  # noqa: S606
-
-
-def _of_layer(text: str, root: Path) -> str:
-    """Return the image of a layer of the project if `text` is a layer's name, else `text`."""
-    from chainbuild.cli.runs.project import load_project
-    from chainbuild.errors import WrongUseError
-
-    if "/" in text or ":" in text:
-        return text
-    try:
-        project = load_project(root)
-    except WrongUseError:
-        return text  # an image can be opened even if the project file has errors
-    entry = project.layer(text) if project else None
-    if project is None or entry is None:
-        return text
-    return str(entry.image if entry.image.tag else entry.image.with_tag(project.tag or "latest"))
 
 
 def _user() -> str:

@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 
 from chainbuild.cli import completion, flags
-from chainbuild.cli.settings import settings_from
 
 
 def verify(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE",
-            autocompletion=completion.images,
-            help="Image from any registry or from the local image store.",
+            metavar="IMAGE|STEP",
+            autocompletion=completion.images_and_steps,
+            help="Image from any registry or from the local image store, or a step of the last run.",
         ),
     ],
     *,
@@ -29,19 +28,21 @@ def verify(
     json: flags.Json = False,
 ) -> int:
     """Check that an image has all libraries and symbol versions, and a configuration that can start. Runs natively."""
+    from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly
     from chainbuild.errors import ExitCode
+    from chainbuild.operations.named_images import find_named_image
     from chainbuild.operations.verify import verify_image
-    from chainbuild.references import ImageReference, Platform
     from chainbuild.text import escaped
     from chainbuild.ui import stdout
     from chainbuild.ui.messages import message_lines
 
-    named = ImageReference.parse(image)
-    target = Platform.parse(platform) if platform else Platform.of_this_machine()
-    settings = settings_from(root=root, registry=registry, port=registry_port, builders=builder)
+    place = Place(root=root, registry=registry, port=registry_port, builders=builder)
+    settings, (named,) = read_image_arguments((image,), platform, place)
     with open_quietly(settings, json=json) as session:
-        report = verify_image(session, named, target)
+        resolved = find_named_image(session, named)
+        target = resolved.image.platform
+        report = verify_image(session, resolved)
     if json:
         stdout().write_raw(report.as_json(str(named), target.name) + "\n")
     else:

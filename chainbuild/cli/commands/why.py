@@ -29,6 +29,7 @@ def why(
     ] = None,
     *,
     root: flags.Root = Path(),
+    base_arg: flags.BaseArg = None,
     registry: flags.Registry = None,
     registry_port: flags.Port = None,
     json: flags.Json = False,
@@ -42,7 +43,7 @@ def why(
     from chainbuild.ui import stdout
     from chainbuild.ui.reports import show
 
-    options = RunOptions(root=root, registry=registry, port=registry_port)
+    options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port)
     if arguments and len(arguments) != len(RunArguments._fields):
         raise WrongUseError(
             "why takes a step, and none or all six arguments of a run", hint="See chainbuild why --help."

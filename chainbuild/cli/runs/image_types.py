@@ -5,7 +5,7 @@ from __future__ import annotations
 from chainbuild.cli.output import messages, open_quietly
 from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
-from chainbuild.errors import ExitCode
+from chainbuild.errors import ExitCode, WrongUseError
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.pipeline import PlannedRun, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, environment
@@ -13,6 +13,7 @@ from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest
 from chainbuild.step_id import StepId
+from chainbuild.text import plural
 from chainbuild.ui import stdout
 
 
@@ -24,27 +25,31 @@ def list_types(look: ImageTypesOverview, *, as_json: bool, verbosity: int) -> in
         stdout().write_raw(types_as_json(look) + "\n")
     else:
         show_types(look, stdout(), verbosity=verbosity)
-        messages().warn(*(f"{problem.where}: {problem.message}. {problem.hint}" for problem in look.relations.loose))
+        notes = (*look.catalogue.notes, *look.relations.loose)
+        messages().warn(*(f"{problem.where}: {problem.message}. {problem.hint}" for problem in notes))
+        problems = (problem for name in look.chosen for problem in look.relations.problems[name])
+        messages().warn(*map(str, dict.fromkeys(problems)))
     return 0
 
 
 def create_types(request: ImageTypesRequest, show: Show) -> int:
     """Build images, or show what would be built."""
-    messages(json=show.json).warn(*warnings(request))
     with prepared(request) as (layout, run):
+        _introduce(request, layout, show)
         if not show.dry_run:
-            return run_build(run, mode=show.mode, verbosity=show.verbosity)
+            return _end(run_build(run, show), layout, show)
         with open_quietly(run.settings, json=show.json) as session:
             planned = plan_run(run.graph, session, run.options)
             _show(planned, layout, session, show, run.options)
-    return int(ExitCode.WOULD_BUILD if show.fail_if_build and planned.plan.builds else ExitCode.DONE)
+    code = ExitCode.WOULD_BUILD if show.fail_if_build and planned.plan.builds else ExitCode.DONE
+    return _end(int(code), layout, show)
 
 
 def update_types(request: ImageTypesRequest, show: Show) -> int:
     """Pull the images that are published up to date, and build the rest."""
     printer = messages(json=show.json)
-    printer.warn(*warnings(request))
     with prepared(request) as (whole, _):
+        _introduce(request, whole, show)
         with open_quietly(request.settings, json=show.json) as session:
             update = renewed(request, whole, session, pull=not show.dry_run)
             if show.dry_run:
@@ -57,22 +62,43 @@ def update_types(request: ImageTypesRequest, show: Show) -> int:
                     for decision in update.planned.plan.builds
                 )
             )
-        printer.info(*(f"{name} was never created: run chainbuild types create '{name}'" for name in update.never))
-        if show.dry_run:
-            return int(ExitCode.DONE)
-        if not update.layout.graph.chains:
+        printer.info(*(f"{name} was never built: run chainbuild types build '{name}'" for name in update.never))
+        code = int(ExitCode.DONE)
+        if not show.dry_run and not update.layout.graph.chains:
             printer.info("nothing to update")
-            return int(ExitCode.DONE)
-        return run_build(run_of(request, update.layout), mode=show.mode, verbosity=show.verbosity)
+        elif not show.dry_run:
+            code = run_build(run_of(request, update.layout), show)
+        return _end(code, whole, show)
+
+
+def _introduce(request: ImageTypesRequest, layout: ImageTypesLayout, show: Show) -> None:
+    """Print what to know before the run."""
+    printer = messages(json=show.json)
+    printer.note(*layout.mounted)
+    printer.warn(*warnings(request, layout), *map(str, layout.problems))
+
+
+def _end(code: int, layout: ImageTypesLayout, show: Show) -> int:
+    """Report the images that were skipped, and return the exit code."""
+    from chainbuild.cli.runs.frame import show_failures
+
+    if not layout.stopped:
+        return code
+    if show.json and show.dry_run:
+        return code or int(ExitCode.WRONG_USE)  # the document has them
+    names = ", ".join(sorted(layout.stopped))
+    message = f"{plural(len(layout.stopped), 'image')} skipped because of problems: {names}"
+    short = WrongUseError(message, hint="The problems are in the warnings above.")
+    error = WrongUseError(layout.problems) if show.json else short
+    wrong = show_failures([error], show.mode, frozenset())
+    return code or int(wrong)
 
 
 def publish_types(request: ImageTypesRequest, show: Show) -> int:
     """Push images exactly as they were created."""
     with prepared(request) as (layout, run):
         if not show.dry_run:
-            return run_build(
-                run, mode=show.mode, verbosity=show.verbosity, before=lambda session: _check(request, layout, session)
-            )
+            return run_build(run, show, before=lambda session: _check(request, layout, session))
         with open_quietly(run.settings, json=show.json) as session:
             check_published(request, layout, session)
         from chainbuild.ui.image_types import publication_as_json, show_publication
@@ -95,7 +121,7 @@ def make_new(look: ImageTypesOverview, name: str, below: str, system: str, *, dr
         return 0
     for path in write_new(new):
         stdout().write([str(path)])
-    messages().info(f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types create {new.name}")
+    messages().info(f"builds on {new.below.id}; edit its Dockerfile, then run chainbuild types build {new.name}")
     return 0
 
 
@@ -117,7 +143,8 @@ def _show(
     if show.json:
         from chainbuild.planning.plan_json import plan_as_json
 
-        stdout().write_raw(plan_as_json(planned.plan, invocations, native.texts) + "\n")
+        problems = {name: [str(problem) for problem in found] for name, found in layout.stopped.items()}
+        stdout().write_raw(plan_as_json(planned.plan, invocations, native.texts, problems) + "\n")
         return
     from chainbuild.ui.image_types import show_types_plan
 

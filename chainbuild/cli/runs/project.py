@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chainbuild.cli.show import Show
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import WrongUseError
 from chainbuild.project.location import FILE_NAME, find_project
 from chainbuild.requests.build import BuildRequest, read_build_request
-from chainbuild.requests.options import RunArguments, RunOptions
+from chainbuild.requests.options import RunArguments, RunOptions, check_arguments
+from chainbuild.values import replace
 
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
@@ -25,24 +26,8 @@ def build_or_plan(arguments: RunArguments, overrides: RunArguments, options: Run
     """
     if all(value is None for value in arguments):
         return _run_project(options.with_arguments(overrides), show)
-    _check_arguments(arguments, overrides)
+    check_arguments(arguments, overrides)
     return _run_arguments(options.with_arguments(arguments), show)
-
-
-def _check_arguments(arguments: RunArguments, overrides: RunArguments) -> None:
-    """Check that all six arguments are present and that no flag repeats one. Errors: `WrongUseError`."""
-    missing = [name.upper() for name, value in arguments._asdict().items() if value is None]
-    if missing:
-        raise WrongUseError(
-            f"Missing argument{'s' * (len(missing) > 1)}: {' '.join(missing)}",
-            hint="Give all six arguments, or none to use chainbuild.yaml. See chainbuild build --help.",
-        )
-    duplicates = [name for name, value in overrides._asdict().items() if value is not None]
-    if duplicates:
-        raise WrongUseError(
-            Problem(message=f"--{name}: {name.upper()} is already given as an argument", hint="Remove the flag.")
-            for name in duplicates
-        )
 
 
 def _run_arguments(options: RunOptions, show: Show) -> int:
@@ -80,7 +65,7 @@ def _run_project(options: RunOptions, show: Show) -> int:
         return code
     from chainbuild.cli.runs.science import build_science
 
-    return code or build_science(science, show)
+    return code or build_science(science, show.of_science() if run else show)
 
 
 def build_layer(options: LayerOptions, show: Show) -> int:
@@ -94,7 +79,7 @@ def build_layer(options: LayerOptions, show: Show) -> int:
     if project is None:
         raise WrongUseError(
             f"{options.folder}: no image name given",
-            hint=f"Name the image with --tag NAME:TAG, or describe the layer in a {FILE_NAME}.",
+            hint=f"Name the image with --image NAME:TAG, or describe the layer in a {FILE_NAME}.",
         )
     return _run_layers(read_layer_of_project(project, options), show)
 
@@ -113,6 +98,7 @@ def load_project(folder: Path) -> Project | None:
 def unsaid_run(options: RunOptions) -> BuildRequest:
     """Return the run that a command without arguments means: the last one here, or the project's if it has layers.
 
+    The registry of `options` replaces that of the last run, if it is given.
     Errors: `WrongUseError` if nothing was run here and there is no project.
     """
     from chainbuild.requests.last_run import load_last_run
@@ -123,7 +109,10 @@ def unsaid_run(options: RunOptions) -> BuildRequest:
         # Runs of layers are not saved as the last run, so a saved run would be an older one.
         return read_run(project, options).request
     try:
-        return read_build_request(load_last_run(options.root))
+        last = load_last_run(options.root)
+        if options.registry or options.port:
+            last = replace(last, registry=options.registry, port=options.port)
+        return read_build_request(last)
     except WrongUseError:
         if project is None or not project.options:
             raise
@@ -148,7 +137,7 @@ def _run(request: BuildRequest, show: Show, layers: LayerRun | None = None) -> i
 
                 report_bases(session, layer_bases, request.graph, session.emit)
 
-        return running.run_build(request, mode=show.mode, verbosity=show.verbosity, before=before)
+        return running.run_build(request, show, before=before)
     # Stays open around the plan's own session, so that the managed registry starts only once.
     with open_quietly(request.settings, json=show.json) if layer_bases else nullcontext() as session:
         if session:

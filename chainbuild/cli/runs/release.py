@@ -133,7 +133,7 @@ def show_the_plan(where: Where, *, html: Path | None) -> int:
 
 
 def publish_plan(where: Where, output: Path | None) -> int:
-    """Run `release publish`."""
+    """Run `release page`."""
     plan = read_plan(where.path)
     left = undecided(plan)
     folder = output or own_folder(where.root, "releases", f"{where.path.stem}-page")

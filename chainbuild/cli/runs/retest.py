@@ -19,7 +19,7 @@ def run_again(options: RetestOptions, show: Show) -> int:
         failures = run_retests(session, tests, log_folder=files.folder, log_path=files.path_of)
         return Ended(failures=failures.values())
 
-    return run_in_frame(request.settings, work, mode=show.mode, verbosity=show.verbosity)
+    return run_in_frame(request.settings, work, mode=show.mode, verbosity=show.verbosity, reports=show.reports)
 
 
 def _tests(request: RetestRequest, session: Session) -> tuple[Retest, ...]:

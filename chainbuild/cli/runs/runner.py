@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chainbuild.cli.output import messages
-from chainbuild.errors import ExitCode
+from chainbuild.errors import ExitCode, NotReadyError
 from chainbuild.execution.pipeline import build_run, commands, plan_acceleration, plan_run
 from chainbuild.execution.session import Session, open_session
+from chainbuild.host.user_folders import tree_file
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
 
 if TYPE_CHECKING:
     from chainbuild.cli.runs.frame import Ended
+    from chainbuild.cli.show import Show
     from chainbuild.execution.logs import LogFiles
     from chainbuild.execution.outcome import RunOutcome
-    from chainbuild.ui import Mode
 
 
 def run_build(
     request: BuildRequest,
+    show: Show,
     *,
-    mode: Mode,
-    verbosity: int,
     before: Callable[[Session], None] = lambda _: None,
     after: Callable[[Session, RunOutcome], None] = lambda _session, _outcome: None,
 ) -> int:
     """Build, and return the exit code of the first failure. Failures are shown after the views have ended.
 
-    `before` and `after` are called around the run, while the chain registry is available.
+    With `--debug`, a shell is started at the first instruction that failed. `before` and `after` are called around the run,
+    while the chain registry is available.
     """
     from chainbuild.cli.runs.frame import Ended, run_in_frame
 
@@ -37,6 +39,7 @@ def run_build(
         before(session)
         outcome = build_run(request.graph, session, request.options, log_folder=files.folder, log_path=files.path_of)
         after(session, outcome)
+        _save_failed_builds(request, outcome)
         if not outcome.left:
             return Ended(failures=outcome.failures.values())
         left = ", ".join(map(str, outcome.left))
@@ -46,7 +49,30 @@ def run_build(
             notice=f"stopped before the deadline; the next run continues with: {left}",
         )
 
-    return run_in_frame(request.settings, work, mode=mode, verbosity=verbosity, building=True)
+    if show.debug:
+        from chainbuild.cli.runs.debug_session import check_terminal
+
+        check_terminal(show)
+    code = run_in_frame(
+        request.settings, work, mode=show.mode, verbosity=show.verbosity, building=True, reports=show.reports
+    )
+    if show.debug and code == ExitCode.BUILD_FAILED:
+        from chainbuild.cli.runs.debug_session import debug_last_run
+
+        debug_last_run(request.settings.root)
+    return code
+
+
+def _save_failed_builds(request: BuildRequest, outcome: RunOutcome) -> None:
+    """Save the failed builds of a run for `chainbuild debug`, or remove those of the run before."""
+    from chainbuild.execution.outcome import FAILED_BUILDS
+
+    with suppress(NotReadyError):
+        # Imported only if needed: most runs fail at nothing.
+        if outcome.failed_builds or tree_file(FAILED_BUILDS, request.settings.root).exists():
+            from chainbuild.execution.failed_builds import save_failed_builds
+
+            save_failed_builds(request.settings, outcome)
 
 
 def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_build: bool) -> int:

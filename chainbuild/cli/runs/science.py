@@ -19,8 +19,7 @@ def build_science(request: ScienceRequest, show: Show) -> int:
     with prepared(request) as (layout, run):
         return run_build(
             run,
-            mode=show.mode,
-            verbosity=show.verbosity,
+            show,
             before=lambda session: check_releases(request, session),
             after=lambda session, outcome: keep_releases(request, session, layout, outcome),
         )

@@ -85,6 +85,8 @@ class ImageTypeManifest(Struct, frozen=True, kw_only=True):
     """Paths with their lines."""
     sources: tuple[ImageSource, ...]
     content: Content
+    implied: bool = False
+    """True if there is no such file, and the folder's path is the name and the tag of its image."""
 
     def problem(self, message: str, hint: str, *place: str | int) -> Problem:
         """Return a problem with a value of the file."""
@@ -111,6 +113,16 @@ def read_manifest(raw: bytes, shown: str, problems: list[Problem]) -> ImageTypeM
         sources=tuple(item for item in sources if item is not None),
         content=content,
     )
+
+
+def implied_manifest(spot: str, shown: str) -> ImageTypeManifest:
+    """Return the manifest of a folder that has none, or none that can be read: `TYPE/SYSTEM` is the image `TYPE:SYSTEM`.
+
+    Names of images are in lower case; a folder `TYPE` is the image `TYPE:latest`.
+    """
+    kind, _, system = spot.partition("/")
+    source = ImageSource(index=0, name=kind.lower(), tags=(system or "latest",), visibility=PRIVATE, parameters=())
+    return ImageTypeManifest(shown=shown, dependencies=(), sources=(source,), content=Content(), implied=True)
 
 
 def _source(index: int, text: dict[str, Any]) -> ImageSource | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from chainbuild.dockerfile.images import named_images
-from chainbuild.errors import Problem, WrongUseError
+from chainbuild.errors import Problem
 from chainbuild.layouts.image_types.dependencies import few, place_of, relative_path
 from chainbuild.layouts.image_types.tree import Catalogue, Image
 from chainbuild.model import ImageInput
@@ -34,22 +34,16 @@ class Read(Struct, frozen=True, kw_only=True):
 class Relations(Struct, frozen=True, kw_only=True):
     """The order of all images, their dependencies, and the images that their Dockerfiles read.
 
-    `below` has the dependencies by id; `reads` is by (id, OCI platform). `loose` reports dependencies of which no
-    Dockerfile reads anything, as notes for the user.
+    `below` has by id the images that come before an image: those that it reads, and its dependencies. `reads` is by
+    (id, OCI platform). `problems` has by id why an image cannot be built. `loose` reports dependencies that only affect the
+    order, because no Dockerfile reads an image of them.
     """
 
     order: tuple[str, ...]
     below: Mapping[str, tuple[str, ...]]
     reads: Mapping[tuple[str, str], tuple[Read, ...]]
+    problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     loose: tuple[Problem, ...] = ()
-
-    def with_dependencies(self, images: Iterable[str]) -> frozenset[str]:
-        """Return the images and all of their dependencies, direct or indirect."""
-        hit = set(images)
-        for image in reversed(self.order):
-            if image in hit:
-                hit.update(self.below[image])
-        return frozenset(hit)
 
     def with_bases(self, images: Iterable[str]) -> frozenset[str]:
         """Return the images and all images that they are built from, directly or indirectly."""
@@ -81,10 +75,7 @@ def relate(
     args: Mapping[str, str] | None = None,
     build_platform: Platform,
 ) -> Relations:
-    """Return the relations of the images. `ours` are the registries that have our images under their own names.
-
-    Errors: `WrongUseError` with every problem.
-    """
+    """Return the relations of the images. `ours` are the registries that have our images under their own names."""
     reader = _Reader(catalogue, tuple(ours), args or {}, build_platform)
     places = {image.id: reader.dependencies(image) for image in catalogue.images.values()}
     below = {image: frozenset(item for _, result in value for item in result) for image, value in places.items()}
@@ -94,15 +85,53 @@ def relate(
         for platform in platforms
     }
     relations = Relations(order=(), below={}, reads=reads)
-    # Images of one folder may be based on each other without dependencies.
-    edges = {image: tuple(sorted(below[image].union(relations.read_by(image)))) for image in below}
+    read = {image: frozenset(relations.read_by(image)) for image in below}
+    loose = _loose(catalogue, places, relations)
+    order, edges = _in_order(catalogue, {image: below[image] | read[image] for image in below}, read, reader, loose)
+    problems = {
+        name: tuple(dict.fromkeys((*image.problems, *reader.problems.get(name, ()))))
+        for name, image in catalogue.images.items()
+    }
+    return Relations(order=order, below=edges, reads=reads, problems=problems, loose=tuple(loose))
+
+
+Edges = Mapping[str, frozenset[str]]
+"""The images that come before each image, by id."""
+
+
+def _in_order(
+    catalogue: Catalogue, below: Edges, read: Edges, reader: _Reader, notes: list[Problem]
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the order of all images, and the edges that it follows: those of `below` that are in no cycle.
+
+    A cycle of images that read each other is a problem of each of them. In a cycle with dependencies that nobody reads, these
+    are ignored.
+    """
+    path, members = _cycle_in(read)
+    for image in members:
+        reader.problems.setdefault(image, []).append(_cycle(catalogue, path))
+    edges = {image: before - members if image in members else before for image, before in below.items()}
+    path, members = _cycle_in(edges)
+    if path:
+        hint = "Remove one of these dependencies: a Dockerfile uses none of its images. Until then, the order ignores them."
+        notes.append(replace(_cycle(catalogue, path), hint=hint))
+        edges = {
+            image: before - (members - read[image]) if image in members else before for image, before in edges.items()
+        }
+    return topological_order(edges), {image: tuple(sorted(before)) for image, before in edges.items()}
+
+
+def _cycle_in(edges: Edges) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return a cycle, if any, and all images that are in cycles or between two of them."""
     order = topological_order(edges)
     path = find_cycle(edges, order)
-    if path:
-        reader.problems.append(_cycle(catalogue, path))
-    if reader.problems:
-        raise WrongUseError(reader.problems)
-    return replace(relations, order=order, below=edges, loose=_loose(catalogue, places, relations))
+    if not path:
+        return (), frozenset()
+    above: dict[str, set[str]] = {image: set() for image in edges}
+    for image, before in edges.items():
+        for other in before:
+            above[other].add(image)
+    return path, frozenset(edges).difference(order, topological_order(above))
 
 
 def _cycle(catalogue: Catalogue, path: tuple[str, ...]) -> Problem:
@@ -115,7 +144,7 @@ def _cycle(catalogue: Catalogue, path: tuple[str, ...]) -> Problem:
     )
 
 
-def _loose(catalogue: Catalogue, places: Mapping[str, Places], relations: Relations) -> tuple[Problem, ...]:
+def _loose(catalogue: Catalogue, places: Mapping[str, Places], relations: Relations) -> list[Problem]:
     """Return the dependencies whose images no Dockerfile of the folder reads: they only affect the order."""
     read: dict[str, set[str]] = {}
     for image in catalogue.images.values():
@@ -128,7 +157,7 @@ def _loose(catalogue: Catalogue, places: Mapping[str, Places], relations: Relati
                 message = f"it depends on {path}, but its Dockerfile uses no image of it"
                 hint = f"No FROM uses any of: {few(beneath)}. The dependency only affects the order."
                 results[Problem(path=image.manifest.shown, line=line, message=message, hint=hint)] = None
-    return tuple(results)
+    return list(results)
 
 
 Places = list[tuple[str, tuple[str, ...]]]
@@ -144,10 +173,15 @@ class _Reader:
         self._catalogue = catalogue
         self._by_name = catalogue.by_name
         self._names = frozenset(image.name for image in catalogue.images.values())
+        self._implied = frozenset(image.name for image in catalogue.images.values() if image.manifest.implied)
+        built_in = frozenset(image.name for image in catalogue.images.values() if image.folder.root.built_in)
+        self._complete = self._names.difference(self._implied, built_in)
+        """The names whose tags are all in the tree, so that another tag is a mistake."""
         self._ours = ours
         self._args = args
         self._build_platform = build_platform
-        self.problems: list[Problem] = []
+        self.problems: dict[str, list[Problem]] = {}
+        """By image id."""
 
     # Dependencies -----------------------------------------------------------------------------------------------------
 
@@ -167,7 +201,7 @@ class _Reader:
         inputs, problems = named_images(
             image.dockerfile, given=(), args=self._args, platform=platform, build_platform=self._build_platform
         )
-        self.problems += problems
+        self.problems.setdefault(image.id, []).extend(problems)
         reads: dict[str, Read] = {}
         for requested in inputs:
             reads[requested.name] = self._read(image, requested, below)
@@ -177,16 +211,18 @@ class _Reader:
         reference = wanted.external
         if reference is None:
             return Read(wanted=wanted)
-        result = self._meant(wanted, reference, below)
+        result = self._meant(image, wanted, reference, below)
         if result is None:
             return Read(wanted=wanted)
-        if result.spot != image.spot and result.id not in below:
+        if result.spot != image.spot and result.id not in below and not image.manifest.implied:
             path = relative_path(image.spot, result.spot)
             message = f"it uses {wanted.written}, but {image.manifest.shown} has no dependency on {result.spot}"
-            self._say(wanted, message, f"Add this to its dependencies: {path}")
+            self._say(image, wanted, message, f"Add this to its dependencies: {path}")
         return Read(wanted=wanted, image=result.id, fixed=reference.digest is not None)
 
-    def _meant(self, wanted: ImageInput, reference: ImageReference, below: frozenset[str]) -> Image | None:
+    def _meant(
+        self, image: Image, wanted: ImageInput, reference: ImageReference, below: frozenset[str]
+    ) -> Image | None:
         """Return the image of the tree that a name refers to; None for an outside image or a name with a problem."""
         if wanted.written.startswith((f"{DOCKER_HUB}/library/", "index.docker.io/library/")):
             return None
@@ -197,6 +233,8 @@ class _Reader:
                 return self._build(name, reference, below) or self._by_name.get(f"{name}:{tag}")
         name = reference.familiar_name
         covered = {self._catalogue.images[item].name for item in below}
+        if image.manifest.implied:
+            covered |= self._implied
         spelled = (
             name
             if name in self._names
@@ -205,10 +243,10 @@ class _Reader:
         if spelled is None:
             return None
         result = self._build(spelled, reference, below) or self._by_name.get(f"{spelled}:{tag}")
-        if result is None and reference.registry == DOCKER_HUB:
+        if result is None and reference.registry == DOCKER_HUB and spelled in self._complete:
             tags = sorted(item.partition(":")[2] for item in self._by_name if item.partition(":")[0] == spelled)
             hint = f"Its tags are: {few(tags)}. For an image of Docker Hub, write docker.io/library/…"
-            self._say(wanted, f"FROM {wanted.written}: {spelled} has no tag {tag!r} here", hint)
+            self._say(image, wanted, f"FROM {wanted.written}: {spelled} has no tag {tag!r} here", hint)
         return result
 
     def _build(self, name: str, reference: ImageReference, below: frozenset[str]) -> Image | None:
@@ -218,9 +256,10 @@ class _Reader:
         candidates = [image for image in self._catalogue.images.values() if image.name == name]
         return min(candidates, key=lambda item: (item.is_public, item.id not in below, item.id), default=None)
 
-    def _say(self, wanted: ImageInput, message: str, hint: str) -> None:
+    def _say(self, image: Image, wanted: ImageInput, message: str, hint: str) -> None:
         path, _, line = wanted.origin.rpartition(":")
-        self.problems.append(Problem(path=path, line=int(line), message=message, hint=hint))
+        problem = Problem(path=path, line=int(line), message=message, hint=hint)
+        self.problems.setdefault(image.id, []).append(problem)
 
 
 def name_in(registry: ChainRegistry, reference: ImageReference) -> str:

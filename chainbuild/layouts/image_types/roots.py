@@ -9,15 +9,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.errors import Problem
+from chainbuild.errors import Problem, WrongUseError
 from chainbuild.host.package_data import shipped
-from chainbuild.layouts.image_types.manifest import MANIFEST
+from chainbuild.layouts.image_types.manifest import DOCKERFILE, MANIFEST, TEMPLATE
 
 BUILT_IN: Final = "utilities/types"
 """The folder of the built-in image types."""
 VARIABLE: Final = "CASA_DEFAULT_REPOSITORY"
 DEFAULT_REPOSITORY: Final = "casa_distro"
 """The default repository, relative to the user's home."""
+_IN_REPOSITORY: Final = ("share/docker", "docker")
+"""The folders of a repository that may contain its image types; the first one that exists is used."""
 
 
 class TypesRoot(Struct, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class TypesRoot(Struct, frozen=True, kw_only=True):
     folder: Path
     needed: str = ""
     """The setting that requested it (`--repository …`): then it must exist."""
+    repository: Path | None = None
+    """The repository that it is a part of, if any: links of its image types may lead to all files of the repository."""
     built_in: bool = False
 
 
@@ -38,6 +42,8 @@ class Folder(Struct, frozen=True, kw_only=True):
     root: TypesRoot
     shadowed_by: Path | None = None
     """The folder of an earlier root that is used instead."""
+    has_manifest: bool = True
+    """False in a root without any manifest: the folder's path is the name and the tag of its image."""
 
 
 def search_order(repository: Path | None, environ: Mapping[str, str]) -> tuple[TypesRoot, ...]:
@@ -53,8 +59,14 @@ def search_order(repository: Path | None, environ: Mapping[str, str]) -> tuple[T
         value, place = f"{VARIABLE}={named}", Path(named)
     else:
         value, place = "", home / DEFAULT_REPOSITORY
+    folders = [(place / name).absolute() for name in _IN_REPOSITORY]
     return (
-        TypesRoot(what="repository", folder=(place / "share" / "docker").absolute(), needed=value),
+        TypesRoot(
+            what="repository",
+            folder=next(filter(Path.is_dir, folders), folders[0]),
+            needed=value,
+            repository=place.absolute(),
+        ),
         TypesRoot(what="user", folder=user_folder(environ)),
         TypesRoot(what="user (old)", folder=home / ".casa-distro" / "docker"),
         TypesRoot(what="built-in", folder=shipped(BUILT_IN), built_in=True),
@@ -66,41 +78,61 @@ def user_folder(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("HOME") or Path.home()) / ".config" / "casa-distro" / "docker"
 
 
-def find_folders(roots: tuple[TypesRoot, ...], problems: list[Problem]) -> tuple[Folder, ...]:
-    """Return all folders of image types, including shadowed folders, sorted by place, then by root."""
+def find_folders(roots: tuple[TypesRoot, ...], notes: list[Problem]) -> tuple[Folder, ...]:
+    """Return all folders of image types, including shadowed folders, sorted by place, then by root.
+
+    Folders that are ignored go to `notes`. Errors: `WrongUseError` if a root that the user requested is missing.
+    """
     results: dict[str, list[Folder]] = {}
     seen: set[Path] = set()
     for root in roots:
         if not root.folder.is_dir():
             if root.needed:
                 hint = f"The image types of a repository are in its share/docker, each as TYPE/SYSTEM/{MANIFEST}."
-                message = f"{root.needed}: no such folder: {str(root.folder)!r}"
-                problems.append(Problem(message=message, hint=hint))
+                raise WrongUseError(f"{root.needed}: no such folder: {str(root.folder)!r}", hint=hint)
             continue
         # A folder with two names (a link) is one root.
         if root.folder.resolve() in seen:
             continue
         seen.add(root.folder.resolve())
-        for spot, path in _folders_in(root, problems):
+        folders = tuple(_folders_in(root, notes))
+        has_manifest = bool(folders)
+        for spot, path in folders or _folders_without_manifest(root):
             existing = results.setdefault(spot, [])
-            existing.append(Folder(spot=spot, path=path, root=root, shadowed_by=existing[0].path if existing else None))
+            shadowed_by = existing[0].path if existing else None
+            existing.append(Folder(spot=spot, path=path, root=root, shadowed_by=shadowed_by, has_manifest=has_manifest))
     return tuple(folder for spot in sorted(results) for folder in results[spot])
 
 
-def _folders_in(root: TypesRoot, problems: list[Problem]) -> Iterator[tuple[str, Path]]:
+def _folders_in(root: TypesRoot, notes: list[Problem]) -> Iterator[tuple[str, Path]]:
     """Yield the folders `TYPE/SYSTEM`, and `TYPE` folders that have a manifest themselves."""
     for depth in (1, 2, 3):
-        for path in sorted(root.folder.glob("/".join(["*"] * depth + [MANIFEST]))):
-            parts = path.parent.relative_to(root.folder).parts
-            if any(part.startswith(".") for part in parts) or not path.is_file():
-                continue
+        for path in _files(root, depth, MANIFEST):
             if depth < 3:
-                yield "/".join(parts), path.parent
+                yield path.parent.relative_to(root.folder).as_posix(), path.parent
             elif not (path.parent.parent / MANIFEST).is_file():
                 # Below the folder of an image type, it is one of its files.
                 message = "the folder is too deep: an image type is a folder TYPE/SYSTEM"
-                hint = "Move it, for example to casa-dev/ubuntu-22.04."
-                problems.append(Problem(path=shown(path), message=message, hint=hint))
+                hint = "It is ignored. Move it, for example to casa-dev/ubuntu-22.04."
+                notes.append(Problem(path=shown(path), message=message, hint=hint))
+
+
+def _folders_without_manifest(root: TypesRoot) -> Iterator[tuple[str, Path]]:
+    """Yield the folders `TYPE/SYSTEM` and `TYPE` that have a Dockerfile."""
+    found: dict[str, Path] = {}
+    for depth in (1, 2):
+        for name in (DOCKERFILE, f"{DOCKERFILE}{TEMPLATE}"):
+            for path in _files(root, depth, name):
+                found[path.parent.relative_to(root.folder).as_posix()] = path.parent
+    yield from found.items()
+
+
+def _files(root: TypesRoot, depth: int, name: str) -> Iterator[Path]:
+    """Yield the files of that name at a depth below a root, except those in hidden folders."""
+    for path in sorted(root.folder.glob("/".join(["*"] * depth + [name]))):
+        parts = path.parent.relative_to(root.folder).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            yield path
 
 
 def shown(path: Path) -> str:

@@ -32,7 +32,8 @@ def matches(image: Image, glob: str) -> bool:
 def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of the images that the globs match, in the order of the catalogue.
 
-    Without globs: all images except the built-in ones, which serve as bases; or these if there are no others.
+    Without globs: all images except the built-in ones, which serve as bases; or these if there are no others. A glob
+    selects built-in images only if it matches no others.
 
     Errors: `WrongUseError` for every glob that matches nothing, so that a typo never results in an empty plan.
     """
@@ -47,10 +48,11 @@ def select(catalogue: Catalogue, words: Sequence[str]) -> tuple[str, ...]:
         problems.append(Problem(message="the globs are empty", hint="Give a glob such as 'casa-dev:*', or none."))
     if problems:
         raise WrongUseError(problems)
-    if not globs:
-        own = tuple(image.id for image in images if not image.folder.root.built_in)
-        return own or tuple(image.id for image in images)
-    return tuple(image.id for image in images if any(matches(image, glob) for glob in globs))
+    chosen: set[str] = set()
+    for glob in globs or ("*",):
+        hit = [image for image in images if matches(image, glob)]
+        chosen.update(image.id for image in [item for item in hit if not item.folder.root.built_in] or hit)
+    return tuple(image.id for image in images if image.id in chosen)
 
 
 def _nearest(glob: str, catalogue: Catalogue) -> str:

@@ -19,11 +19,13 @@ from chainbuild.layouts.image_types.manifest import (
     TEMPLATE,
     ImageSource,
     ImageTypeManifest,
+    implied_manifest,
     read_manifest,
 )
 from chainbuild.layouts.image_types.roots import Folder, TypesRoot, find_folders, shown
 from chainbuild.layouts.image_types.templates import Parameters, Wrong, render, resolve_parameters
 from chainbuild.references import DOCKER_HUB, ImageReference
+from chainbuild.values import replace
 
 
 class Template(Struct, frozen=True, kw_only=True):
@@ -47,6 +49,8 @@ class Image(Struct, frozen=True, kw_only=True):
     raw: bytes
     """The bytes of the rendered Dockerfile."""
     templates: tuple[Template, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """The problems of its files: it cannot be built."""
 
     @property
     def tag(self) -> str:
@@ -89,11 +93,15 @@ class Image(Struct, frozen=True, kw_only=True):
 
 
 class Catalogue(Struct, frozen=True, kw_only=True):
-    """The images by id, sorted by place; the roots; and the shadowed folders."""
+    """The images by id, sorted by place, including those with problems; the roots; and the shadowed folders.
+
+    `notes` are about the folders as a whole and stop no image.
+    """
 
     roots: tuple[TypesRoot, ...]
     images: Mapping[str, Image] = field(default_factory=dict)
     shadowed: tuple[Folder, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
     @property
     def by_name(self) -> Mapping[str, Image]:
@@ -108,51 +116,58 @@ class Catalogue(Struct, frozen=True, kw_only=True):
 def read_catalogue(roots: tuple[TypesRoot, ...], *, version: str) -> Catalogue:
     """Read every image type. `version` is the value of `casa_version`.
 
-    Errors: `WrongUseError` with every problem of all image types.
+    Images keep their own problems. Errors: `WrongUseError` if a root is missing or a limit is exceeded.
     """
-    problems: list[Problem] = []
-    folders = find_folders(roots, problems)
+    notes: list[Problem] = []
+    folders = find_folders(roots, notes)
     images: list[Image] = []
     expanded = 0
     spots = {folder.spot for folder in folders}
     for folder in folders:
-        manifest = None if folder.shadowed_by else _read_manifest(folder, problems)
-        if manifest:
-            check_dependencies(folder.spot, manifest, spots, problems)
-            for source in manifest.sources:
-                image = _read_image(folder, manifest, source, version, problems)
-                if image:
-                    images.append(image)
-                    expanded += sum(map(len, image.parameters.values()))
-                    expanded += sum(len(template.content) for template in image.templates)
-                if expanded > limits.TEMPLATES.value:
-                    message = f"its images exceed the limit on {limits.TEMPLATES.name}, {limits.TEMPLATES.shown}"
-                    problems.append(Problem(path=manifest.shown, message=message, hint="Use shorter parameters."))
-                    raise WrongUseError(problems)
-    _check_names(images, problems)
-    if problems:
-        raise WrongUseError(problems)
-    shadowed = tuple(folder for folder in folders if folder.shadowed_by)
-    return Catalogue(roots=roots, images={image.id: image for image in images}, shadowed=shadowed)
+        if folder.shadowed_by:
+            continue
+        problems: list[Problem] = []
+        manifest = _read_manifest(folder, problems)
+        check_dependencies(folder.spot, manifest, spots, problems)
+        if not manifest.sources and problems:
+            # Its images are unknown. It is listed under the name that its folder suggests.
+            manifest = replace(manifest, sources=implied_manifest(folder.spot, manifest.shown).sources)
+        for source in manifest.sources:
+            image = _read_image(folder, manifest, source, version, problems)
+            images.append(image)
+            expanded += sum(map(len, image.parameters.values()))
+            expanded += sum(len(template.content) for template in image.templates)
+            if expanded > limits.TEMPLATES.value:
+                message = f"its images exceed the limit on {limits.TEMPLATES.name}, {limits.TEMPLATES.shown}"
+                problem = Problem(path=manifest.shown, message=message, hint="Use shorter parameters.")
+                raise WrongUseError([problem])
+    return Catalogue(
+        roots=roots,
+        images={image.id: image for image in _with_unique_names(images, notes)},
+        shadowed=tuple(folder for folder in folders if folder.shadowed_by),
+        notes=tuple(notes),
+    )
 
 
-def _read_manifest(folder: Folder, problems: list[Problem]) -> ImageTypeManifest | None:
+def _read_manifest(folder: Folder, problems: list[Problem]) -> ImageTypeManifest:
     path = folder.path / MANIFEST
+    if not folder.has_manifest:
+        return implied_manifest(folder.spot, shown(folder.path / DOCKERFILE))
     try:
         return read_manifest(limits.read_file(path), shown(path), problems)
     except LimitError as error:
         problems.append(Problem(path=shown(path), message=error.message, hint="Check that it is a manifest."))
-        return None
     except OSError as error:
         hint = "Check the permissions of the file."
         problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint=hint))
-        return None
+    return implied_manifest(folder.spot, shown(path))
 
 
 def _read_image(
-    folder: Folder, manifest: ImageTypeManifest, source: ImageSource, version: str, problems: list[Problem]
-) -> Image | None:
-    before = len(problems)
+    folder: Folder, manifest: ImageTypeManifest, source: ImageSource, version: str, of_folder: Iterable[Problem]
+) -> Image:
+    """Read an image; `of_folder` are the problems of its folder, which it has, too."""
+    problems = list(of_folder)
     values = {PREDEFINED: version} | dict(source.parameters)
     parameters, wrong = resolve_parameters(values)
     current = ("image_sources", source.index)
@@ -162,48 +177,52 @@ def _read_image(
     ]
     name = _rendered_name(manifest, source, parameters, problems)
     tags = _rendered_tags(manifest, source, parameters, problems)
+    before = len(problems)
     templates = _render_templates(folder.path, parameters, problems)
-    result = _dockerfile(folder, manifest, templates, problems)
-    if len(problems) > before or result is None:
-        return None
-    raw, path = result
+    raw, path = _dockerfile(folder, manifest, templates, problems)
     dockerfile = parse(raw, path)
-    problems += dockerfile.problems
+    if len(problems) == before:
+        problems += dockerfile.problems
+    suggested = implied_manifest(folder.spot, manifest.shown).sources[0]
     return Image(
         folder=folder,
         manifest=manifest,
         source=source,
-        name=name,
-        tags=tags,
+        name=name or suggested.name,
+        tags=tags or suggested.tags,
         parameters=parameters.values,
         dockerfile=dockerfile,
         raw=raw,
         templates=templates,
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
 def _rendered_name(
     manifest: ImageTypeManifest, source: ImageSource, parameters: Parameters, problems: list[Problem]
 ) -> str:
+    """Return the name of an image; empty if it has a problem."""
     place = ("image_sources", source.index, "name")
     name, wrong = render(source.name, parameters)
     problems += [manifest.problem(item.message, item.hint, *place) for item in wrong]
     if wrong:
-        return name
+        return ""
     try:
         parsed = ImageReference.parse(name)
     except WrongUseError as error:
         problems += [manifest.problem(f"name: {item.message}", item.hint, *place) for item in error.problems]
-        return name
+        return ""
     if parsed.registry != DOCKER_HUB or name.startswith(f"{DOCKER_HUB}/") or parsed.tag or parsed.digest:
         hint = "Give only the name: tags are listed in tags, and the registry depends on the visibility."
         problems.append(manifest.problem(f"name: {name!r} has a registry, a tag or a digest", hint, *place))
+        return ""
     return name
 
 
 def _rendered_tags(
     manifest: ImageTypeManifest, source: ImageSource, parameters: Parameters, problems: list[Problem]
 ) -> tuple[str, ...]:
+    """Return the valid tags of an image."""
     tags: list[str] = []
     for index, text in enumerate(source.tags):
         place = ("image_sources", source.index, "tags", index)
@@ -215,6 +234,7 @@ def _rendered_tags(
             ImageReference(DOCKER_HUB, "any").with_tag(tag)
         except WrongUseError as error:
             problems += [manifest.problem(f"tags: {item.message}", item.hint, *place) for item in error.problems]
+            continue
         if tag in tags:
             problems.append(manifest.problem(f"tags: duplicate tag {tag!r}", "Remove one of them.", *place))
         tags.append(tag)
@@ -249,8 +269,8 @@ def _in_file(path: Path, wrong: Wrong) -> Problem:
 
 def _dockerfile(
     folder: Folder, manifest: ImageTypeManifest, templates: Iterable[Template], problems: list[Problem]
-) -> tuple[bytes, str] | None:
-    """Return the bytes of an image's Dockerfile, and its path for messages."""
+) -> tuple[bytes, str]:
+    """Return the bytes of an image's Dockerfile (empty if it cannot be read), and its path for messages."""
     made = next((item for item in templates if item.name == DOCKERFILE), None)
     if made:
         return made.content, made.shown
@@ -265,17 +285,37 @@ def _dockerfile(
     except OSError as error:
         hint = "Check the permissions of the file."
         problems.append(Problem(path=shown(path), message=f"cannot be read: {error.strerror}", hint=hint))
-    return None
+    return b"", shown(path)
 
 
-def _check_names(images: Iterable[Image], problems: list[Problem]) -> None:
-    """Check that each `name:tag` belongs to one image in all roots."""
-    taken: dict[str, Image] = {}
+def _with_unique_names(images: list[Image], notes: list[Problem]) -> list[Image]:
+    """Return the images such that each `name:tag` belongs to one of them.
+
+    Built-in images yield to all others. If two images build the same tag, the first has the problem. An alias that another
+    image has, too, is not set, since which image it means would depend on what is built last.
+    """
+    taken = {name for image in images if not image.folder.root.built_in for name in image.ids}
+    images = [image for image in images if not image.folder.root.built_in or taken.isdisjoint(image.ids)]
+    users: dict[str, list[Image]] = {}
     for image in images:
         for name in image.ids:
-            other = taken.setdefault(name, image)
+            users.setdefault(name, []).append(image)
+    unique: dict[str, Image] = {}
+    for image in images:
+        if image.id in unique:
+            first = unique[image.id]
+            problem = _duplicate(image, image.id, first, "Change the name or tag of one of them.")
+            unique[image.id] = replace(first, problems=(*first.problems, problem, *image.problems))
+            continue
+        kept = tuple(tag for tag in image.aliases if len(users[f"{image.name}:{tag}"]) == 1)
+        for name in (f"{image.name}:{tag}" for tag in image.aliases if tag not in kept):
+            other = next((user for user in users[name] if user.id == name), users[name][0])
             if other is not image:
-                where = f"{other.manifest.shown}:{other.manifest.content.line('image_sources', other.source.index)}"
-                problems.append(
-                    image.problem(f"{name} is already an image of {where}", "Change the name or tag of one of them.")
-                )
+                notes.append(_duplicate(image, name, other, "The alias is not set. Remove it from one of them."))
+        unique[image.id] = replace(image, tags=(*kept, image.tag))
+    return list(unique.values())
+
+
+def _duplicate(image: Image, name: str, other: Image, hint: str) -> Problem:
+    where = f"{other.manifest.shown}:{other.manifest.content.line('image_sources', other.source.index)}"
+    return image.problem(f"{name} is already an image of {where}", hint)

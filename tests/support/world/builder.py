@@ -97,6 +97,11 @@ class FakeDriver:
     """The images that a solve pushes instead of those that belong there, by step."""
     ends_with: ChainbuildError | None = None
     """The failure of every solve after its last image."""
+    loads: list[tuple[BuildSpec, ...]] = field(default_factory=list)
+    """The builds of images for the local store."""
+    fails_to_load: dict[StepId, ChainbuildError] = field(default_factory=dict)
+    prints: tuple[str, ...] = ()
+    """The output of these builds."""
     stopped: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the builds are asked to stop."""
@@ -192,6 +197,13 @@ class FakeDriver:
             yield ImageStands(place=place, digest=self.pushes.get(spec.step, result.digest))
         if self.ends_with is not None:
             yield SolveFailed(place=None, error=self.ends_with, transient=True)
+
+    def load(self, specs: Sequence[BuildSpec], emit: Emit) -> None:
+        self.loads.append(tuple(specs))
+        if specs[-1].step in self.fails_to_load:
+            raise self.fails_to_load[specs[-1].step]
+        for text in self.prints:
+            emit(LogLine(step=specs[-1].step, vertex="", text=text))
 
     def stop(self) -> None:
         self.stopped += 1

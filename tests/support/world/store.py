@@ -16,6 +16,8 @@ class FakeStore(LocalStore):
         self.loaded: list[str] = []
         self.loads: list[tuple[str, str, str]] = []
         """The pinned reference, the platform and the name of every loaded image."""
+        self.pulled: list[tuple[str, str]] = []
+        """The pinned reference and the platform of every image that was pulled without a name."""
 
     def find(self, name: str) -> LocalImage | None:
         return self.images.get(name)
@@ -26,3 +28,6 @@ class FakeStore(LocalStore):
     def load(self, pinned: str, digest: Digest, platform: Platform, name: str) -> None:
         self.loaded.append(name)
         self.loads.append((pinned, platform.oci, name))
+
+    def pull(self, pinned: str, platform: Platform) -> None:
+        self.pulled.append((pinned, platform.oci))

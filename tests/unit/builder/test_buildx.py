@@ -12,7 +12,7 @@ import pytest
 from chainbuild.builder.build_spec import RESULT_COMPRESSION, BuildSpec, Pin, build_spec_for, shown_path, stage_args
 from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import EPOCH, BuildxDriver
-from chainbuild.builder.failures import is_transient
+from chainbuild.builder.failures import build_error, is_transient
 from chainbuild.builder.progress import Failure
 from chainbuild.builder.running import children_in
 from chainbuild.dockerfile.model import ImageWordPosition
@@ -113,6 +113,15 @@ def test_export_pushes_nothing() -> None:
     command = BuildxDriver().command(replace(ORDER, image="", export=Path("/out")))
     assert command[command.index("--output") + 1] == "type=local,dest=/out"
     assert not any("registry" in word for word in command)
+
+
+def test_loaded_image_is_built_as_pushed_one() -> None:
+    driver = BuildxDriver(builders={"": "far"})
+    driver._known["far"] = REWRITES
+    loaded = driver.arguments(replace(ORDER, image="", load="chainbuild-debug:1"))
+    assert loaded["output"] == {"type": "docker", "name": "chainbuild-debug:1", "oci-mediatypes": "true"}
+    # The builder has its instructions in the cache under these arguments.
+    assert loaded["build_args"] == driver.arguments(ORDER)["build_args"]
 
 
 def test_user_source_date_epoch_wins() -> None:
@@ -427,3 +436,18 @@ def test_children_are_found_in_a_process_table() -> None:
     table = "  1 0 init\n 20 7 docker buildx build /a\n 21 8 docker buildx\n\n 22 7 docker buildx build /b\nnonsense\n"
     assert list(children_in(table, "7", "")) == [20, 22]
     assert list(children_in(table, "7", "/b")) == [22]
+
+
+@pytest.mark.parametrize(("quoted", "tail"), [(True, ("Dockerfile:3", "----", "   3 | RUN /test")), (False, ())])
+def test_silent_failure_quotes_only_dockerfile_of_the_user(quoted: bool, tail: tuple[str, ...]) -> None:
+    step = StepId("amd64", "stock", "20-blas")
+    spec = BuildSpec(
+        step=step, dockerfile=Path("x/Dockerfile"), shown="x", context=Path("x"), platform=AMD64, quoted=quoted
+    )
+    text = "Dockerfile:3\n----\n   3 | RUN /test"
+    failure = Failure(
+        vertex="[2/2] RUN /test", error="process did not complete: exit code: 1", line=3, tail=(), text=text
+    )
+    error = build_error(spec, failure, 1)
+    assert isinstance(error, BuildFailedError)
+    assert error.log_tail == tail

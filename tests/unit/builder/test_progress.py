@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.builder.progress import TAIL_LINES, Failure, JsonStream, Progress
-from chainbuild.events import Event, LogLine, Message, StepProgress
+from chainbuild.events import Event, LogLine, Message, StepPhase, StepProgress
 from chainbuild.step_id import StepId
 from tests.unit.builder.rawjson import ERROR, RUN, encoded, log, vertex
 
@@ -83,6 +83,30 @@ def test_export_parts_are_reported() -> None:
     other = {"id": "resolve docker.io/x", "vertex": "sha256:1", "started": "2026-01-01T00:00:00Z"}
     events, _ = fed({"statuses": [began, other]}, {"statuses": [began]}, {"statuses": [ended]})
     assert [event.doing for event in events if isinstance(event, StepProgress)] == ["pushing layers"]
+
+
+def export(*ids: str) -> list[dict[str, Any]]:
+    began = {"vertex": "sha256:x", "started": "2026-01-01T00:00:00Z"}
+    return [vertex("exporting to image", "sha256:x"), *({"statuses": [{"id": text, **began}]} for text in ids)]
+
+
+def test_export_and_push_are_phases_of_the_step() -> None:
+    parts = export("exporting layers", "pushing layers", "pushing manifest for localhost:5000/x:y")
+    events, _ = fed(vertex(), *parts, *parts)
+    assert [event.phase for event in events if isinstance(event, StepPhase)] == ["export", "push"]
+
+
+def test_push_without_a_reported_export_is_a_phase() -> None:
+    events, _ = fed({"statuses": [{"id": "pushing layers", "vertex": "sha256:x", "started": "2026-01-01T00:00:00Z"}]})
+    assert [event.phase for event in events if isinstance(event, StepPhase)] == ["push"]
+
+
+def test_export_of_a_part_of_the_work_is_no_phase() -> None:
+    events: list[Event] = []
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, phases=False)
+    for part in export("exporting layers", "pushing layers"):
+        progress.feed(json.dumps(part))
+    assert not [event for event in events if isinstance(event, StepPhase)]
 
 
 def test_warnings_are_lines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.builder.builders import BuilderInfo
 from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.builder.linked_progress import LinkedProgress
-from chainbuild.builder.solve import target
+from chainbuild.builder.solve import bake_file, target
 from chainbuild.events import Event, LogLine, StepProgress
 from chainbuild.model import Secret
 from chainbuild.references import Digest
 from chainbuild.step_id import StepId
+from chainbuild.values import replace
 from tests.support.world import AMD64
 from tests.unit.builder.rawjson import ERROR, log, vertex
 
@@ -68,6 +70,20 @@ class Feed:
 
     def lines(self) -> list[tuple[StepId, str, str]]:
         return [(event.step, event.vertex, event.text) for event in self.events if isinstance(event, LogLine)]
+
+
+def test_loaded_build_is_linked_to_builds_below_it(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM x")
+    last = replace(spec(STEPS[1], parent="below", load="chainbuild-debug:1"), image="")
+    specs = [replace(one, context=tmp_path) for one in (replace(spec(STEPS[0]), image=""), last)]
+    with ExitStack() as stack:
+        file = bake_file(BuildxDriver(), specs, tmp_path, stack)
+        targets = json.loads(file.read_bytes())["target"]
+    assert targets["step-1"]["contexts"] == {"below": "target:step-0"}
+    assert [targets[name]["output"] for name in ("step-0", "step-1")] == [
+        ["type=cacheonly"],
+        ["type=docker,name=chainbuild-debug:1,oci-mediatypes=true"],
+    ]
 
 
 def test_instruction_belongs_to_the_lowest_build_that_reports_it() -> None:

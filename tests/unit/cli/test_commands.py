@@ -17,6 +17,9 @@ import chainbuild
 from chainbuild.cli import run
 from chainbuild.cli.app import COMMANDS, app, with_default_command
 from chainbuild.cli.examples import EXAMPLES
+from chainbuild.cli.old_spellings import COMMANDS as RENAMED_COMMANDS
+from chainbuild.cli.old_spellings import FLAGS as RENAMED_FLAGS
+from chainbuild.cli.old_spellings import current_spelling
 from chainbuild.cli.runs import runner as running
 from chainbuild.errors import ExitCode
 from chainbuild.execution.backends import use_backends
@@ -46,6 +49,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         (["--help"], ["--help"]),
         (["-h"], ["-h"]),
         (["--version"], ["--version"]),
+        (["-V"], ["-V"]),
+        (["version"], ["--version"]),
+        (["help"], ["--help"]),
+        (["help", "registry", "gc"], ["registry", "gc", "--help"]),
         ([], ["--help"]),
     ],
 )
@@ -53,9 +60,26 @@ def test_default_command_is_build(arguments: list[str], expected: list[str]) -> 
     assert with_default_command(arguments) == expected
 
 
-def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
+@pytest.mark.parametrize("argument", ["--version", "-V", "version"])
+def test_version_prints_name_and_version(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([argument]) == 0
     assert capsys.readouterr().out == f"chainbuild {chainbuild.__version__}\n"
+
+
+def test_no_arguments_in_tree_print_help_and_name_init(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    streams = capsys.readouterr()
+    assert streams.out.startswith("Usage: chainbuild")
+    assert "this folder can be built: stock" in streams.err
+    assert "chainbuild init" in streams.err
+
+
+def test_no_arguments_in_empty_folder_print_only_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +134,9 @@ def test_build_help_lists_required_flags(capsys: pytest.CaptureFixture[str]) -> 
         (["build", "--nonsense"], "--nonsense"),
         ([*WORDS, "--nonsense"], "--nonsense"),
         ([*WORDS, "one", "more"], "one"),
+        (["biuld", *WORDS], "Perhaps you meant 'build'"),
+        (["plam", "-v", *WORDS], "Perhaps you meant 'plan'"),
+        (["hlep"], "Perhaps you meant 'help'"),
         (["amd64"], "Missing argument"),
         (["plan"], "Missing argument"),
         (["registry", "nonsense"], "nonsense"),
@@ -189,6 +216,7 @@ def test_build_without_changes_json_prints_json_lines(world: World, capsys: pyte
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [document["event"] for document in documents if document["event"].startswith("run_")] == [
         "run_started",
+        "run_phase",
         "run_finished",
     ]
     assert {document["schema"] for document in documents} == {"chainbuild.events/1"}
@@ -259,7 +287,8 @@ def test_short_flag_has_one_meaning_in_all_commands() -> None:
 
 def test_flag_takes_value_in_all_commands_or_in_none() -> None:
     kinds = {name: {one.is_flag or one.count for one in found} for name, found in flags().items()}
-    assert [name for name, kind in kinds.items() if len(kind) > 1] == []
+    # What is split is jobs in `ci` (a value), and the one instruction in `debug`.
+    assert [name for name, kind in kinds.items() if len(kind) > 1] == ["--split"]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +338,9 @@ def test_help_ends_with_example_and_page(
 ) -> None:
     example, page = EXAMPLES[command]
     assert run([*([] if command == "chainbuild" else command.split()), "--help"]) == 0
-    assert capsys.readouterr().out.endswith(f"  Example:\n    {example}\n  See docs/{page}\n")
+    assert capsys.readouterr().out.endswith(
+        f"  Example:\n    {example}\n  Read more: chainbuild docs {page.removesuffix('.md')}\n"
+    )
     assert (pytestconfig.rootpath / "docs" / page).is_file()
 
 
@@ -321,3 +352,57 @@ def test_example_parses(command: str) -> None:
     while hasattr(current, "commands"):
         current, arguments = current.commands[arguments[0]], arguments[1:]
     assert current.make_context(current.name, list(arguments), resilient_parsing=False).command is current
+
+
+# Earlier names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "notes"),
+    [
+        (
+            ["types", "create", "x:*"],
+            ["types", "build", "x:*"],
+            ["chainbuild types create is now called chainbuild types build"],
+        ),
+        (
+            ["release", "publish"],
+            ["release", "page"],
+            ["chainbuild release publish is now called chainbuild release page"],
+        ),
+        (["layer", "a", "--tag", "b:1"], ["layer", "a", "--image", "b:1"], ["--tag is now called --image"]),
+        (
+            ["types", "new", "a", "--from=b/c"],
+            ["types", "new", "a", "--based-on=b/c"],
+            ["--from is now called --based-on"],
+        ),
+        (["build", "--tag", "v1", "--from", "20"], ["build", "--tag", "v1", "--from", "20"], []),
+        (["layer", "a", "-t", "b:1"], ["layer", "a", "-t", "b:1"], []),
+        (["shell", "x", "--", "types", "create"], ["shell", "x", "--", "types", "create"], []),
+        ([], [], []),
+    ],
+)
+def test_earlier_name_is_replaced_with_note(old: list[str], new: list[str], notes: list[str]) -> None:
+    assert current_spelling(old) == (new, tuple(notes))
+
+
+def test_earlier_names_are_gone_and_todays_exist() -> None:
+    root: Any = get_command(app)
+    for (group, old), new in RENAMED_COMMANDS.items():
+        assert old not in root.commands[group].commands
+        assert new in root.commands[group].commands
+    for path, renamed in RENAMED_FLAGS.items():
+        command = root
+        for name in path:
+            command = command.commands[name]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert options.isdisjoint(renamed)
+        assert options >= set(renamed.values())
+
+
+def test_earlier_name_prints_note_but_not_with_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layer", "none", "--tag", "a/b:1"]) == 2
+    assert capsys.readouterr().err.startswith("note: --tag is now called --image\n")
+    assert run(["layer", "none", "--tag", "a/b:1", "--json"]) == 2
+    streams = capsys.readouterr()
+    assert (streams.err, json.loads(streams.out)["exit_code"]) == ("", 2)

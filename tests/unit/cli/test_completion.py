@@ -89,6 +89,7 @@ def test_completion_offers_names_from_tree(
         ("chainbuild amd64 r t ", ["fat:1"]),
         ("chainbuild amd64 r t b o ", ["slim:1"]),
         ("chainbuild why ", ["20-blas", "amd64/extras/10-base", "amd64/stock/10-base"]),
+        ("chainbuild files ", ["20-blas", "amd64/stock/10-base", "localhost:5000/team/atom:v7-stock-amd64"]),
         (
             "chainbuild inspect ",
             ["localhost:5000/team/atom:v7-extras-amd64", "localhost:5000/team/atom:v7-stock-amd64"],

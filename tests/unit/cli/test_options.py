@@ -29,21 +29,26 @@ COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "science orphans": ((), ("requests.science.read_science", "cli.runs.science.list_orphans")),
     "types list": ((), ("requests.image_types.read_overview", "cli.runs.image_types.list_types")),
     "types plan": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
-    "types create": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
+    "types build": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.create_types")),
     "types update": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.update_types")),
     "types publish": ((), ("requests.image_types.read_image_types", "cli.runs.image_types.publish_types")),
+    "debug": (("step",), ("cli.runs.debug.debug_step",)),
     "test": (("target",), ("cli.runs.retest.run_again",)),
     "singularity create": (("image",), ("cli.runs.singularity.run_create",)),
     "minimize trace": (("target",), ("cli.runs.trace.run_trace",)),
-    "ci": (("github", *"abcdef"), ("requests.ci.read_pipeline",)),
+    "ci": (("github", *"abcdef"), ("requests.ci.reading.read_pipeline",)),
 }
 """The arguments of each command, and the functions that it hands its options to; the last one ends it."""
 FIELDS: Final = {
     "build_arg": "build_args",
     "build_context": "build_contexts",
     "secret": "secrets",
+    "package": "packages",
+    "skip_package": "skip_packages",
+    "search_dir": "search_dirs",
     "builder": "builders",
     "registry_port": "port",
+    "mount": "mounts",
     "verbose": "verbosity",
     "no_load": "load",
     "no_tests": "tests",
@@ -172,7 +177,7 @@ def test_flag_of_run_commands_is_declared_once(repository_root: Path) -> None:
     assert {flag: places for flag, places in declared.items() if len(places) > 1} == {}
 
 
-@pytest.mark.parametrize("path", ["build", "types create", "minimize trace", "registry status"])
+@pytest.mark.parametrize("path", ["build", "types build", "minimize trace", "registry status"])
 def test_registry_flags_apply_to_the_whole_process(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("DATA", "COMPOSE", "LINGER"):

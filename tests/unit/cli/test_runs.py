@@ -12,11 +12,12 @@ import pytest
 
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.cli import run
-from chainbuild.errors import BuildFailedError, ExitCode
+from chainbuild.errors import BuildFailedError, ExitCode, WrongUseError
 from chainbuild.execution.backends import use_backends
 from chainbuild.images.local_store import LocalImage
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import platforms_of, resolve
+from chainbuild.requests.last_run import load_last_run
 from chainbuild.step_id import StepId
 from tests.support.keys import store_record
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, STEP, THREE_STEPS, World, failed
@@ -342,10 +343,11 @@ def test_push_sends_results_and_index_to_repo(world: World, build: Command, caps
 
 
 def test_push_refused_by_repo_keeps_everything_built(world: World, build: Command) -> None:
-    world.fake.host("ghcr.io").require("Basic x", 'Basic realm="x"')
+    there = world.fake.host("ghcr.io")
+    world.driver.during = lambda _: there.require("Basic x", 'Basic realm="x"')
     assert build("--push", repo="ghcr.io/acme/atom") == ExitCode.REGISTRY
-    assert world.fake.host("ghcr.io").tags == {}
-    world.fake.host("ghcr.io").require("", "")
+    assert there.tags == {}
+    there.require("", "")
     assert build("--push", repo="ghcr.io/acme/atom") == ExitCode.DONE
     assert world.driver.built == []
     assert ("acme/atom", "v1-stock") in world.fake.host("ghcr.io").tags
@@ -377,6 +379,17 @@ def test_plan_command_shows_what_build_then_does(
     assert build() == ExitCode.DONE
     assert world.driver.built == planned == [BLAS, VENV, MINIMIZE, PRODUCTION]
     assert build("--fail-if-build", name="plan") == ExitCode.DONE
+
+
+def test_plan_and_dry_run_save_no_arguments_of_a_run(world: World, build: Command) -> None:
+    build(name="plan")
+    build("--dry-run")
+    with pytest.raises(WrongUseError, match="no earlier run found"):
+        load_last_run(world.root)
+    build()
+    assert load_last_run(world.root).repo == REPOSITORY
+    build(name="plan", repo="other/repo")
+    assert load_last_run(world.root).repo == REPOSITORY
 
 
 def test_plan_command_needs_no_signing_key_and_no_builder(world: World, build: Command) -> None:

@@ -212,7 +212,14 @@ def test_add_run_flags_changes_only_the_lines_asked_for() -> None:
     assert add_run_flags(raw, {1, 4, 5}, ["--network=none"]) == raw.replace(b"RUN y", b"RUN --network=none y")
 
 
-@pytest.mark.parametrize("flag", ["--mount=a b", "--mount=$x", "mount", '--mount="a"', "--mount=a\\", "--mount=a\nRUN"])
+def test_add_run_flags_keeps_variables() -> None:
+    flag = "--mount=type=secret,id=a,target=${A}/$B"
+    assert add_run_flags(b"FROM a\nRUN x", {2}, [flag]) == f"FROM a\nRUN {flag} x".encode()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--mount=a b", "--mount=`x`", "mount", '--mount="a"', "--mount=a\\", "--mount=a\nRUN"]
+)
 def test_add_run_flags_refuses_flags_that_need_quotes(flag: str) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
         add_run_flags(b"FROM a\nRUN x", {2}, [flag])

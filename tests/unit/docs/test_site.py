@@ -91,13 +91,13 @@ def test_reference_page_keeps_paragraphs_and_examples_apart(docs: Path) -> None:
 
     class Command:
         help = "Copy records, --all of them.\n\nOnly what is\nmissing. Example: chainbuild records copy a b"
-        epilog = "See docs/trust.md#keys"
+        epilog = "Read more: chainbuild docs trust"
 
     assert list(write(Command)) == [
         "Copy records, `--all` of them.\n",
         "Only what is missing.\n",
         "```shell\nchainbuild records copy a b\n```\n",
-        "See [trust](trust.md#keys)\n",
+        "Read more: [trust](trust.md)\n",
     ]
 
 

@@ -261,6 +261,8 @@ def test_other_repo_and_tag_reuse_everything(built: World) -> None:
 def test_platforms_of_a_run_share_one_index(world: World) -> None:
     assert world.run(world.graph((AMD64, ARM64)), jobs=None).succeeded
     assert {result.platform for result in world.reported} == {"amd64", "aarch64"}
+    index = (f"{CHAIN}/{REPOSITORY}:v1-stock", ("amd64", "aarch64"))
+    assert {(result.index_name, result.index_platforms) for result in world.reported} == {index}
     assert world.store.loaded == [f"{REPOSITORY}:v1-stock-amd64", f"{REPOSITORY}:v1-stock-aarch64"]
 
 

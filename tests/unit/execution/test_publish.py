@@ -103,9 +103,29 @@ def test_registry_requiring_a_login_is_reported(world: World) -> None:
     graph = world.graph()
     outcome = world.run(graph)
     there(world).require("Basic x", 'Basic realm="x"')
-    with pytest.raises(LoginNeededError):
+    with pytest.raises(LoginNeededError, match=r"cannot push to ghcr\.io/acme/atom:v1-stock-amd64: "):
         push_results(world.registries, THERE, graph.chains, outcome)
     assert there(world).tags == {}
+
+
+def test_push_that_cannot_work_is_reported_before_the_build(world: World) -> None:
+    there(world).require("Basic x", 'Basic realm="x"')
+    world.repo = str(THERE)
+    with pytest.raises(LoginNeededError, match=r"cannot push to ghcr\.io/acme/atom: "):
+        world.run(push=True)
+    assert world.driver.built == []
+    there(world).require("", "")
+    assert world.run(push=True).succeeded
+    assert "v1-stock-amd64" in {tag for _, tag in there(world).tags}
+    assert there(world).uploads == set()
+
+
+def test_push_of_reused_images_needs_no_check(world: World) -> None:
+    world.repo = str(THERE)
+    world.run(push=True)
+    world.begin_again()
+    world.run(push=True)
+    assert world.fake.counted("POST", "uploads") == 0
 
 
 def test_index_is_replaced_only_on_request(world: World) -> None:

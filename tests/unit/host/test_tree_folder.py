@@ -40,6 +40,22 @@ def test_own_folder_is_created_with_its_mode(tree: Path) -> None:
     assert make_own_folder(tree, "logs", "run") == folder
 
 
+def test_own_folder_is_ignored_by_git_unless_the_user_decides(tree: Path) -> None:
+    make_own_folder(tree, "logs")
+    ignored = tree / ".chainbuild" / ".gitignore"
+    assert ignored.read_text().splitlines()[-1] == "*"
+    ignored.write_text("!logs\n")
+    make_own_folder(tree, "logs")
+    assert ignored.read_text() == "!logs\n"
+
+
+def test_own_folder_gitignore_link_is_not_followed(tree: Path, victim: Path) -> None:
+    (tree / ".chainbuild").mkdir()
+    (tree / ".chainbuild" / ".gitignore").symlink_to(victim / "made")
+    make_own_folder(tree, "logs")
+    assert untouched(victim)
+
+
 @pytest.mark.parametrize("link", [".chainbuild", ".chainbuild/logs", ".chainbuild/logs/run"])
 def test_own_folder_link_is_not_followed(tree: Path, victim: Path, link: str) -> None:
     (tree / link).parent.mkdir(parents=True, exist_ok=True)

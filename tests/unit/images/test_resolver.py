@@ -12,6 +12,7 @@ from chainbuild.errors import (
     ChainbuildError,
     LoginNeededError,
     NotFoundInRegistryError,
+    NotReadyError,
     RegistryError,
     UnreachableError,
 )
@@ -23,6 +24,7 @@ from chainbuild.records.labels import TRAIL_LABEL
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_id import StepId
+from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, FakeStore, World
 
 FAT = ImageReference.parse("fat:1")
@@ -183,6 +185,73 @@ def test_name_of_no_distribution_gets_no_bootstrap_hint(place: Place) -> None:
         place.finder.find(ImageReference.parse("acme/tools:v2"), AMD64)
     assert "bootstrap" not in caught.value.hint
     assert "list: chainbuild images" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("debian:bookworm-slm", "Perhaps you meant debian:bookworm-slim."),
+        ("debain:bookworm-slim", "Perhaps you meant debian:bookworm-slim."),
+        ("ubuntu:24.4", "Perhaps you meant ubuntu:24.04."),
+        ("debian", "Name a release, for example debian:bookworm-slim."),
+        ("debian:latest", "Name a release, for example debian:bookworm-slim."),
+    ],
+)
+def test_misspelled_distribution_gets_suggestion_and_no_bootstrap(place: Place, name: str, hint: str) -> None:
+    place.world.fake.host("docker.io").down = True
+    with pytest.raises(UnreachableError) as caught:
+        place.finder.find(ImageReference.parse(name), AMD64)
+    assert caught.value.hint.startswith(hint)
+    assert "bootstrap" not in caught.value.hint
+
+
+def test_misspelled_tag_gets_suggestion_from_reachable_registry(place: Place) -> None:
+    with pytest.raises(NotFoundInRegistryError) as caught:
+        place.finder.find(ImageReference.parse("debian:bokworm-slim"), AMD64)
+    assert caught.value.hint == "Perhaps you meant debian:bookworm-slim."
+
+
+def test_unreachable_base_of_other_platforms_says_where_it_is(place: Place) -> None:
+    copy = place.world.fake.add_image("localhost:5000/debian:12-slim-amd64", "amd64")
+    place.world.fake.add_index("localhost:5000/debian:12-slim", [copy])
+    place.store.images["debian:12-slim"] = local(AMD64)
+    place.refuses = BuildFailedError("no match for platform")
+    place.world.fake.host("docker.io").down = True
+    with pytest.raises(UnreachableError) as caught:
+        place.finder.find(ImageReference.parse("debian:12-slim"), ARM64)
+    assert caught.value.message.startswith(
+        "debian:12-slim is not available for aarch64: localhost:5000 has it only for amd64, the local image store has it"
+        " only for amd64; "
+    )
+    assert "chainbuild bootstrap debian:12-slim --platform aarch64" in caught.value.hint
+
+
+def test_engine_that_does_not_answer_is_the_error_of_all_images(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> LocalImage:
+        raise NotReadyError("cannot reach a Docker Engine: no such file")
+
+    monkeypatch.setattr(place.store, "find", find)
+    with pytest.raises(NotReadyError, match="cannot reach a Docker Engine"):
+        find_all(place.finder, [wanted("none:1"), wanted("nothing:2")])
+
+
+def test_resolver_that_copies_nothing_finds_labels_of_local_image(place: Place) -> None:
+    finder = ImageResolver(place.world.records, place.store, place.events.append, hand_over=None)
+    place.store.images["team/own:dev"] = replace(local(AMD64), labels={TRAIL_LABEL: "[]"})
+    found = finder.find_result(OWN, AMD64)
+    assert found.image.config.label(TRAIL_LABEL) == "[]"
+    assert found.image.layers == ()
+    assert (place.handed, place.told()) == ([], [])
+    with pytest.raises(NotFoundInRegistryError):
+        finder.find_result(OWN, ARM64)
+
+
+def test_resolver_that_copies_nothing_finds_pulled_image_by_digest(place: Place) -> None:
+    image = place.world.fake.add_image("localhost:5000/team/own:v1-tools-amd64", "amd64")
+    finder = ImageResolver(place.world.records, place.store, place.events.append, hand_over=None)
+    digests = (f"localhost:5000/team/own@{image.digest}",)
+    place.store.images["team/own:dev"] = replace(local(AMD64), repo_digests=digests)
+    assert finder.find_result(OWN, AMD64).image.digest == image.digest
 
 
 def test_login_error_has_its_command(place: Place) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
-from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers, layer_name, name_of_dockerfile
 from chainbuild.model import BuildArg, Secret, StepKind, published
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.step_id import StepId
@@ -237,7 +240,7 @@ def test_duplicate_layer_and_image_names_are_reported(tmp_path: Path) -> None:
     told = wrong(tmp_path, TWO, one, replace(layer(tmp_path, "release", image="meehan/os"), name="os"))
     assert [text.partition("\n")[0] for text in told] == [
         "duplicate layer name 'os'",
-        "the layers 'os' and 'os' have the same image meehan/os",
+        "the layers 'os' and 'os' have the same image meehan/os:latest",
     ]
     told = wrong(tmp_path, TWO, layer(tmp_path, "os", image=f"meehan/os:{'t' * 125}"))
     assert "the tag is too long with the platform appended" in told[0]
@@ -262,7 +265,7 @@ amd64/tools/20-b [meehan/tools:latest-amd64] BASE_IMAGE<-amd64/tools/10-a CPU=ZE
     )
     assert layers.graph.by_id[StepId.parse("amd64/tools/20-b")].test == tmp_path / "tools/b-test"
     told = wrong(tmp_path, files, layer(tmp_path, "tools", base="debian:12", base_arg="BASEIMAGE"))
-    assert "numbered Dockerfiles take their base as BASE_IMAGE" in told[0]
+    assert "no FROM uses the ARG BASEIMAGE" in told[0]
     assert "has no image, and no base is set" in wrong(tmp_path, files, layer(tmp_path, "tools"))[0]
 
 
@@ -334,3 +337,78 @@ def test_folder_and_arg_problems_are_reported_together(tmp_path: Path) -> None:
 )
 def test_layer_name_is_derived_from_the_folder(tmp_path: Path, folder: str, name: str) -> None:
     assert layer_name(tmp_path / folder) == name
+
+
+def test_plain_dockerfile_next_to_variants_is_built_with_a_note(tmp_path: Path) -> None:
+    files = {"os/Dockerfile": OS, "os/Dockerfile.22-slim": OS, "os/01-Dockerfile": OS, "os/10-data/Dockerfile": OS}
+    graph = read(tmp_path, files, layer(tmp_path, "os")).graph
+    assert [step.name for step in graph] == ["os"]
+    assert graph.notes == ("os: Dockerfile is built, not 01-Dockerfile, Dockerfile.22-slim",)
+
+
+def test_numbered_layer_may_name_its_base_in_the_first_from(tmp_path: Path) -> None:
+    files = {"tools/Dockerfile.01-base": "FROM alpine:3\n", "tools/Dockerfile.02-top": "ARG BASE\nFROM $BASE\n"}
+    written = read(tmp_path, files, layer(tmp_path, "tools"))
+    assert "alpine:3=>alpine:3" in shown(written.graph)
+    replaced = read(tmp_path, files, layer(tmp_path, "tools", base="debian:12"))
+    assert "alpine:3=>debian:12" in shown(replaced.graph)
+    assert "BASE<-amd64/tools/01-base" in shown(replaced.graph)
+
+
+# Dockerfiles with other names -----------------------------------------------------------------------------------------
+
+
+def test_named_dockerfiles_of_one_folder_are_layers(tmp_path: Path) -> None:
+    files = {
+        "docker/base.dockerfile": "from ubuntu:18.04\narg CPU\ncopy start.sh /\n",
+        "docker/Dockerfile.rover": "FROM esa/rock-base\n",
+        "docker/start.sh": "",
+        "docker/base-amd64-args": "CPU=k8\n",
+        "docker/rover-test": "#!/bin/sh\ntrue\n",
+    }
+    folder = tmp_path / "docker"
+    result = read(
+        tmp_path,
+        files,
+        layer(tmp_path, "base", folder=folder, dockerfile="base.dockerfile"),
+        layer(tmp_path, "rover", folder=folder, dockerfile="Dockerfile.rover", base="base"),
+    )
+    base, rover = result.graph
+    assert (base.dockerfile, base.context) == (folder / "base.dockerfile", folder)
+    assert [(arg.name, arg.value) for arg in base.args] == [("CPU", "k8")]
+    assert rover.image(rover.parent).source == base.id
+    assert (base.test, rover.test) == (None, folder / "rover-test")
+
+
+def test_missing_named_dockerfile_is_reported_with_similar_names(tmp_path: Path) -> None:
+    found = wrong(
+        tmp_path,
+        {"docker/Dockerfile.base": "FROM debian:12\n"},
+        layer(tmp_path, "docker", dockerfile="Dockerfile.bse"),
+        layer(tmp_path, "other", folder=tmp_path / "docker", dockerfile="x"),
+    )
+    assert found == [
+        "no such Dockerfile in docker: 'Dockerfile.bse'\n    Perhaps you meant 'Dockerfile.base'.",
+        "no such Dockerfile in docker: 'x'\n    The folder has Dockerfile.base.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("Dockerfile", ""),
+        ("Dockerfile.dev", "dev"),
+        ("dockerfile-dev", "dev"),
+        ("base.dockerfile", "base"),
+        ("gpu_Dockerfile", "gpu"),
+        ("Containerfile", "Containerfile"),
+        ("Dockerfile.ubuntu 22", "ubuntu-22"),
+    ],
+)
+def test_name_of_dockerfile_is_what_it_has_besides(file_name: str, name: str) -> None:
+    assert name_of_dockerfile(file_name) == name
+
+
+@given(st.text())
+def test_name_of_any_dockerfile_fits_a_tag(file_name: str) -> None:
+    assert re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?", name_of_dockerfile(file_name))

@@ -398,3 +398,183 @@ def test_dockerfile_syntax_error_is_reported(world: World) -> None:
     found = wrong(world, {"stock/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUNN make\n"})
     assert len(found) == 1
     assert found[0].startswith("stock/10-Dockerfile-base:3: ")
+
+
+# Names of Dockerfiles -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "step", "taker"),
+    [
+        ("10-Dockerfile-base", "10-base", "base"),
+        ("10_Dockerfile_base", "10-base", "base"),
+        ("10-Dockerfile", "10", "10"),
+        ("Dockerfile.10-base", "10-base", "base"),
+        ("Dockerfile-10_base", "10-base", "base"),
+        ("Dockerfile.10", "10", "10"),
+        ("10-base.Dockerfile", "10-base", "base"),
+        ("10_base.dockerfile", "10-base", "base"),
+        ("10.Dockerfile", "10", "10"),
+        ("10-base/Dockerfile", "10-base", "base"),
+    ],
+)
+def test_name_of_dockerfile_gives_step_with_args_and_test(world: World, file: str, step: str, taker: str) -> None:
+    files = {f"stock/{file}": f"{STEP}ARG CPU\n", "stock/20-Dockerfile-last": STEP}
+    world.write(files | {f"stock/{taker}-amd64-args": "CPU=ZEN\n", f"stock/{taker}-test": "#!/bin/sh\n"})
+    first, second = world.graph().chains[0].steps
+    assert (first.name, first.number, first.dockerfile) == (step, 10, world.root / f"stock/{file}")
+    assert first.tag == f"v1-stock-{step}-amd64"
+    assert [arg.value for arg in first.args] == ["ZEN"]
+    assert first.test == world.root / f"stock/{taker}-test"
+    assert second.image("BASE_IMAGE").source == first.id
+
+
+def test_dockerfile_in_a_folder_has_that_context(world: World) -> None:
+    world.write({"stock/10-base/Dockerfile": STEP, "stock/20-last.Dockerfile": STEP, "stock/30-notes/README": ""})
+    contexts = {step.name: step.context for step in world.graph().chains[0].steps}
+    assert contexts == {"10-base": world.root / "stock/10-base", "20-last": world.root}
+
+
+@pytest.mark.parametrize(
+    ("file", "ignore"),
+    [
+        ("Dockerfile.10-a", "Dockerfile.10-a.dockerignore"),
+        ("10-a.Dockerfile", "10-a.Dockerfile.dockerignore"),
+        ("10-a/Dockerfile", "10-a/.dockerignore"),
+        ("10-a/Dockerfile", "10-a/Dockerfile.dockerignore"),
+    ],
+)
+def test_ignore_file_applies_to_every_form_of_name(world: World, file: str, ignore: str) -> None:
+    text = f"{STEP}COPY notes.txt /\n"
+    world.write({f"stock/{file}": text, f"stock/{ignore}": "*.txt\n", "notes.txt": "", "stock/10-a/notes.txt": ""})
+    with pytest.raises(WrongUseError, match=r"COPY notes\.txt: excluded from the build context"):
+        world.plan()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "step"),
+    [
+        ("10-Dockerfile-base", "Dockerfile.10-base", "10-base"),
+        ("10-base.Dockerfile", "10-base/Dockerfile", "10-base"),
+        ("10-Dockerfile", "10-Dockerfile-base", "10"),
+        ("010-Dockerfile-base", "10_Dockerfile_base", "010-base"),
+    ],
+)
+def test_step_with_two_names_is_reported_with_both(world: World, first: str, second: str, step: str) -> None:
+    (problem,) = wrong(world, {f"stock/{first}": STEP, f"stock/{second}": STEP})
+    assert problem == f"stock/{second}: the step {step} has two Dockerfiles, stock/{first} and stock/{second}"
+
+
+# The ARG that takes the base image ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ARG BASE\nFROM $BASE\n",
+        "ARG BASE=debian:12\nFROM ${BASE} AS last\n",
+        "ARG GO=golang:1\nARG BASE\nFROM $GO AS tools\nFROM $BASE\n",
+        "ARG BASE\nFROM $BASE AS a\nFROM a AS b\nFROM b\n",
+        "ARG BASE\nFROM ${BASE:-debian:12}\n",
+    ],
+)
+def test_single_candidate_takes_the_base_and_is_noted(world: World, text: str) -> None:
+    world.write({"stock/10-Dockerfile-a": text, "stock/20-Dockerfile-b": STEP, "stock/30-Dockerfile-c": text})
+    graph = world.graph()
+    first, second, third = graph.chains[0].steps
+    assert [step.parent for step in (first, second, third)] == ["BASE", "BASE_IMAGE", "BASE"]
+    assert str(first.image("BASE").source) == "fat:1"
+    assert third.image("BASE").source == second.id
+    assert graph.notes == ("stock: ARG BASE takes the base image, in 10-Dockerfile-a, 30-Dockerfile-c",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ARG RUNTIME\nARG BASE\nFROM $RUNTIME AS a\nFROM $BASE\n",
+        "ARG RUNTIME=a\nARG BASE=debian:12\nFROM $BASE AS a\nFROM $RUNTIME\n",
+    ],
+)
+def test_two_candidates_for_the_base_are_reported(world: World, text: str) -> None:
+    (problem,) = wrong(world, {"stock/10-Dockerfile-a": text})
+    assert problem.startswith(
+        "stock/10-Dockerfile-a:3: the base image can be any of the ARGs RUNTIME (line 1) and BASE"
+    )
+    from chainbuild.values import replace
+
+    graph = numbered.read(replace(world.request(), base_arg="BASE"))
+    assert graph.chains[0].steps[0].parent == "BASE"
+    assert graph.notes == ()
+
+
+def test_arg_of_another_stage_is_suggested_but_not_taken(world: World) -> None:
+    text = "ARG B=x:1\nFROM $B AS builder\nFROM debian:12\nCOPY --from=builder /x /x\n"
+    world.write({"stock/1-Dockerfile-a": "FROM fat:1\n", "stock/2-Dockerfile-b": text})
+    with pytest.raises(WrongUseError, match=r"If B takes the image of the step before, use --base-arg B\."):
+        world.graph()
+    from chainbuild.values import replace
+
+    first, second = numbered.read(replace(world.request(), base_arg="B")).chains[0].steps
+    assert second.image("B").source == first.id
+
+
+def test_named_base_arg_must_be_used_by_a_from(world: World) -> None:
+    assert wrong(world, {"stock/10-Dockerfile-a": "ARG BASE\nFROM $BASE\n"}, base_arg="BAES") == [
+        "stock/10-Dockerfile-a:2: no FROM uses the ARG BAES"
+    ]
+
+
+def test_base_arg_cannot_be_set_otherwise(world: World) -> None:
+    args = (BuildArg(name="BASE", value="x", origin="--build-arg"),)
+    files = {"stock/10-Dockerfile-a": "ARG BASE\nFROM $BASE\n", "stock/a-amd64-args": "BASE=debian\n"}
+    assert wrong(world, files, build_args=args) == [
+        ": --build-arg: BASE takes the base image in stock/10-Dockerfile-a",
+        "stock/a-amd64-args:1: BASE is set by the chain and cannot be set here",
+    ]
+
+
+def test_chain_with_other_base_arg_is_built_on_pinned_parents(world: World) -> None:
+    text = "ARG BASE\nFROM $BASE\nRUN one\n"
+    world.write({"stock/10-a/Dockerfile": text, "stock/Dockerfile.20-b": text.replace("one", "two")})
+    assert not world.run().failures
+    assert [str(step) for step in world.driver.built[:2]] == ["amd64/stock/10-a", "amd64/stock/20-b"]
+    world.begin_again()
+    assert not world.plan().builds
+
+
+# A first Dockerfile that names its base -------------------------------------------------------------------------------
+
+
+def test_first_dockerfile_may_name_the_base_itself(world: World) -> None:
+    world.write(
+        {"stock/Dockerfile.01-base": "FROM fat:1\nRUN one\n", "stock/Dockerfile.02-top": "ARG B=x:1\nFROM $B\n"}
+    )
+    first, second = world.graph().chains[0].steps
+    assert (first.parent, str(first.image("fat:1").source), first.image("fat:1").as_context) == ("fat:1", "fat:1", True)
+    assert second.image("B").source == first.id
+    assert not world.run().failures
+    world.begin_again()
+    assert not world.plan().builds
+    world.base("second")
+    world.begin_again()
+    assert str(next(iter(world.plan().builds)).step.id) == "amd64/stock/01-base"
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "path"),
+    [
+        ({"stock/1-Dockerfile-a": "FROM fat:2\n"}, ("stock",), "stock/1-Dockerfile-a:1"),
+        ({"stock/1-Dockerfile-a": STEP, "stock/2-Dockerfile-b": "FROM fat:1\n"}, ("stock",), "stock/2-Dockerfile-b:1"),
+        (
+            {"stock/1-Dockerfile-a": STEP, "top/1-Dockerfile-b": "FROM fat:1\n"},
+            ("stock", "top"),
+            "top/1-Dockerfile-b:1",
+        ),
+    ],
+)
+def test_other_dockerfiles_must_take_the_base_as_arg(
+    world: World, files: Mapping[str, str], options: tuple[str, ...], path: str
+) -> None:
+    assert wrong(world, files, options=options) == [
+        f"{path}: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"
+    ]

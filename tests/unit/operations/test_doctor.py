@@ -90,7 +90,7 @@ def test_doctor_without_docker_checks_the_rest(machine: Callable[..., list[Diagn
     findings = machine(commands=())
     notes = dict.fromkeys(["git", "mmdebstrap", "sftp", "apptainer"], "note")
     assert states(findings) == {"docker": "wrong", "space": "ok", **notes}
-    assert "script/setup" in findings[0].mend
+    assert "docs.docker.com" in findings[0].mend
 
 
 def test_compose_is_required_only_for_managed_registry(machine: Callable[..., list[Diagnosis]]) -> None:

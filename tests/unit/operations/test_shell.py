@@ -15,8 +15,10 @@ from chainbuild.cli import run
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.execution.backends import use_backends
 from chainbuild.images.local_store import LocalImage
-from chainbuild.operations.shell import Visit, container_command, fetch, mount_point
-from chainbuild.references import ImageReference
+from chainbuild.operations.named_images import NamedImage
+from chainbuild.operations.shell import Visit, container_command, fetch, local_image, mount_point
+from chainbuild.references import ChainRegistry, ImageReference, Platform
+from chainbuild.step_id import StepId
 from tests.support.world import AMD64, ARM64, CHAIN, World
 
 
@@ -106,30 +108,68 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+def named(text: str, platform: Platform | None = AMD64, **more: Any) -> NamedImage:
+    return NamedImage(reference=ImageReference.parse(text), platform=platform, **more)
+
+
+def local_copy(platform: Platform) -> LocalImage:
+    return LocalImage(id="x", platform=platform, size=1, repo_digests=())
+
+
 def test_fetch_loads_image_under_its_name(world: World) -> None:
-    fetched = fetch(world.opened(), ImageReference.parse("meehan/analysisbase"), AMD64, ())
-    assert fetched == "meehan/analysisbase:latest"
+    assert fetch(world.opened(), named("meehan/analysisbase")) == ("meehan/analysisbase:latest", AMD64)
     ((pinned, platform, name),) = world.store.loads
     assert pinned.startswith(f"{CHAIN}/meehan/analysisbase@sha256:")
     assert (platform, name) == ("linux/amd64", "meehan/analysisbase:latest")
 
 
+def test_fetch_by_digest_runs_image_by_its_digest(world: World) -> None:
+    image = world.fake.add_image(f"{CHAIN}/meehan/analysisbase:2", AMD64, layers=[b"2"])
+    text = f"{CHAIN}/meehan/analysisbase@{image.digest}"
+    assert fetch(world.opened(), named(text)) == (text, AMD64)
+    assert (world.store.pulled, world.store.loads) == ([(text, "linux/amd64")], [])
+
+
+def test_fetch_keeps_local_tag_of_another_platform(world: World) -> None:
+    world.store.images["meehan/analysisbase:latest"] = local_copy(ARM64)
+    name, platform = fetch(world.opened(), named("meehan/analysisbase"))
+    assert (name.partition("@")[0], platform) == (f"{CHAIN}/meehan/analysisbase", AMD64)
+    assert world.store.loads == []
+
+
 def test_fetch_of_missing_image_suggests_similar_names(world: World) -> None:
-    names = tuple(
-        ImageReference.parse(text) for text in ("meehan/analysisbase:latest", "debian:12", "x/analysisbase:2")
-    )
+    world.store.images |= {"debian:12": local_copy(AMD64), "x/analysisbase:2": local_copy(AMD64)}
+    session = world.opened()
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(world.opened(), ImageReference.parse("analysisbase"), AMD64, names)
+        fetch(session, named("analysisbase"))
     assert "analysisbase for linux/amd64 is neither in the local image store nor in the chain registry" in str(
         caught.value
     )
-    assert "Perhaps you meant meehan/analysisbase:latest or x/analysisbase:2." in caught.value.hint
+    near = f"Perhaps you meant x/analysisbase:2 or {CHAIN}/meehan/analysisbase:latest."
+    assert near in caught.value.hint
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(world.opened(), ImageReference.parse("meehan/analysisbas:latest"), AMD64, names)
-    assert "Perhaps you meant meehan/analysisbase:latest or " in caught.value.hint
+        fetch(session, named(f"{CHAIN}/meehan/analysisbas:latest"))
+    assert f"Perhaps you meant {CHAIN}/meehan/analysisbase:latest" in caught.value.hint
     with pytest.raises(NotFoundInRegistryError) as caught:
-        fetch(world.opened(), ImageReference.parse("meehan/analysisbase"), ARM64, names)
+        fetch(session, named("meehan/analysisbase", ARM64))
     assert "for linux/arm64" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "used"),
+    [
+        (named("mine:1", None), True),
+        (named("mine:1", AMD64), True),
+        (named("mine:1", ARM64), False),
+        (named("other:1", None), False),
+        (named(f"{CHAIN}/mine:1", None), False),
+        (named("mine:1", step=StepId("amd64", "stock", "10-base")), False),
+    ],
+)
+def test_local_image_is_used_unless_registry_decides(world: World, image: NamedImage, used: bool) -> None:
+    """An image of the chain registry may be newer than what was loaded from it before."""
+    world.store.images |= {"mine:1": local_copy(AMD64), f"{CHAIN}/mine:1": local_copy(AMD64)}
+    assert (local_image(world.store, image, ChainRegistry(CHAIN)) is not None) is used
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -164,6 +204,15 @@ def test_missing_local_image_is_fetched(gone: list[list[str]], monkeypatch: pyte
     assert run(["shell", "meehan/analysisbase", "--platform", "amd64"]) == 0
     assert "meehan/analysisbase:latest" in gone[0]
     assert run(["shell", "nowhere/at/all", "--platform", "amd64"]) == 4
+
+
+@pytest.mark.parametrize("platform", ["amd64", "aarch64"])
+def test_image_of_another_platform_runs_on_it(gone: list[list[str]], world: World, platform: str) -> None:
+    world.fake.add_image(f"{CHAIN}/meehan/single:1", platform)
+    assert run(["shell", f"{CHAIN}/meehan/single:1"]) == 0
+    expected = [] if Platform.parse(platform).same_as(Platform.of_this_machine()) else [Platform.parse(platform).oci]
+    assert [gone[0][place + 1] for place, text in enumerate(gone[0]) if text == "--platform"] == expected
+    assert f"{CHAIN}/meehan/single:1" in gone[0]
 
 
 def test_layer_name_selects_its_image(gone: list[list[str]], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from msgspec.structs import asdict
 
 from chainbuild.errors import WrongUseError
 from chainbuild.execution.options import ExecutionOptions
+from chainbuild.host.user_folders import tree_file
 from chainbuild.model import BuildArg
 from chainbuild.operations.why import Explanation, explain, steps_named
-from chainbuild.requests import last_run as journal
 from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.last_run import load_last_run, save_last_run
 from chainbuild.requests.options import RunOptions
@@ -145,7 +145,7 @@ def test_last_run_is_restored(tmp_path: Path) -> None:
 
 def test_last_run_of_newer_version_is_read_as_far_as_known(tmp_path: Path) -> None:
     save_last_run(tmp_path, words(tmp_path))
-    path = journal._path(tmp_path)
+    path = tree_file("last-words", tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unknown": 1}))
     assert load_last_run(tmp_path) == words(tmp_path)
 
@@ -153,7 +153,7 @@ def test_last_run_of_newer_version_is_read_as_far_as_known(tmp_path: Path) -> No
 def test_last_run_of_earlier_version_is_read(tmp_path: Path) -> None:
     """Version 0.2 saved every option, also those that were not given."""
     save_last_run(tmp_path, words(tmp_path))
-    journal._path(tmp_path).write_text(
+    tree_file("last-words", tmp_path).write_text(
         json.dumps(
             {"root": str(tmp_path), "context": str(tmp_path / "context"), "registry": None, "port": 5001}
             | {"builders": ["far"], "no_cache": False, "build_args": [], "build_contexts": [], "secrets": []}
@@ -181,7 +181,7 @@ def test_last_run_saves_build_args_of_the_project_as_text(tmp_path: Path) -> Non
 def test_damaged_last_run_is_ignored(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         save_last_run(tmp_path, words(tmp_path))
-        journal._path(tmp_path).write_text(content)
+        tree_file("last-words", tmp_path).write_text(content)
     with pytest.raises(WrongUseError) as caught:
         load_last_run(tmp_path)
     assert "no earlier run found in this tree" in caught.value.message
@@ -202,8 +202,8 @@ def test_last_run_is_private_to_user(tmp_path: Path) -> None:
     (tmp_path / ".chainbuild/last-words.json").write_text("{}")
     save_last_run(tmp_path, words(tmp_path))
     assert list((tmp_path / ".chainbuild").iterdir()) == []
-    assert not journal._path(tmp_path).is_relative_to(tmp_path)
-    assert journal._path(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert not tree_file("last-words", tmp_path).is_relative_to(tmp_path)
+    assert tree_file("last-words", tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_unwritable_tree_is_accepted(tmp_path: Path) -> None:

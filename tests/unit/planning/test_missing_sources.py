@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from chainbuild.context.submodules import empty_submodules
 from chainbuild.errors import WrongUseError
-from tests.support.world import STAGES, STEP, World
+from chainbuild.layouts import layers
+from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest
+from chainbuild.references import ChainRegistry, ImageReference
+from tests.support.world import AMD64, CHAIN, STAGES, STEP, World
 
 FROM = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 
@@ -173,3 +177,49 @@ def test_gitmodules_of_any_form_are_read(tmp_path_factory: pytest.TempPathFactor
     root = tmp_path_factory.mktemp("tree")
     (root / ".gitmodules").write_bytes(b"path = a\npath = " + raw)
     assert all(not path.startswith(("/", "..")) for path in empty_submodules(root))
+
+
+def test_folder_of_the_dockerfiles_that_has_all_sources_is_named(world: World) -> None:
+    (told,) = wrong(world, {"stock/10-Dockerfile-a": f"{FROM}COPY main.c /\n", "stock/main.c": ""})
+    assert told[2] == "All files that the Dockerfiles copy are in stock: use --context stock"
+
+
+def test_context_with_sources_in_absent_submodules_is_named(world: World) -> None:
+    (world.root.parent / "src").mkdir()
+    (world.root.parent / ".gitmodules").write_text('[submodule "redis"]\n\tpath = redis\n')
+    told = wrong(world, {"stock/10-Dockerfile-a": f"{FROM}COPY src /src\nCOPY redis /redis\n"})
+    assert {hint for _, _, hint in told} == {"All files that the Dockerfiles copy are in ..: use --context .."}
+
+
+LAYERS = {
+    "a layer": {"folder": "app"},
+    "an image key": {"folder": "app", "image_key": "base.top"},
+    "packages": {"folder": ".", "packages": ("app",)},
+    "numbered folders": {"folder": "numbered"},
+}
+
+
+@pytest.mark.parametrize("changed", LAYERS.values(), ids=LAYERS.keys())
+def test_missing_sources_of_layers_are_reported(world: World, changed: dict[str, Any]) -> None:
+    step = "ARG BASE_IMAGE=fat:1\nFROM ${BASE_IMAGE}\nCOPY lost /\n"
+    world.write(
+        {
+            "app/Dockerfile": step,
+            "app/Dockerfile.base": step,
+            "app/Dockerfile.top": step,
+            "numbered/10-a/Dockerfile": step,
+            "numbered/20-b/Dockerfile": step,
+            "lost": "",
+        }
+    )
+    folder = (world.root / changed["folder"]).resolve()
+    layer = LayerFolder(name="x", image=ImageReference.parse("me/x:1"), **{**changed, "folder": folder})
+    request = LayerRequest(
+        root=world.root, layers=(layer,), platforms=(AMD64,), registry=ChainRegistry(CHAIN), build_platform=AMD64
+    )
+    with pytest.raises(WrongUseError) as caught:
+        world.plan(layers.read(request).graph)
+    assert {problem.message.partition(":")[0] for problem in caught.value.problems} == {"COPY lost"}
+    assert {problem.hint for problem in caught.value.problems} == {
+        "All files that the Dockerfiles copy are in .: use --context ."
+    }

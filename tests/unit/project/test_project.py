@@ -22,7 +22,7 @@ from chainbuild.requests.project_runs import read_run
 from chainbuild.requests.science import read_project_science
 from chainbuild.step_id import StepId
 from tests.support.graphs import shown
-from tests.support.world import THREE_STEPS
+from tests.support.world import THREE_STEPS, World
 
 HERE = Platform.of_this_machine().name
 RELEASE = "ARG BASEIMAGE=atlas/slc6-atlasos:latest\nFROM ${BASEIMAGE}\nARG RELEASE=21\nRUN install $RELEASE\n"
@@ -127,6 +127,16 @@ MEANT = [
     ),
     ("layers: [{folder: os, image: a/b, name: stock}]", ":6: options: 'stock' is also the name of a layer"),
     ("layers: [{folder: os, image: a/b, build-args: {NOBODY: 1}}]", ":7: no Dockerfile declares the arg NOBODY"),
+    ("layers: [{folder: os, image: 'a/b:1', tags: '1'}]", ":7: tags: a/b:1 has the tag '1'"),
+    ("layers: [{folder: os, image: a/b, image-key: a, packages: b}]", ":7: packages cannot be combined with image-key"),
+    ("layers: [{folder: os, image: a/b, dockerfile: x/y}]", ":7: layers[0].dockerfile: 'x/y' is not"),
+    (
+        "layers: [{folder: os, image: a/b, dockerfile: x, image-key: a}]",
+        ":7: image-key cannot be combined with dockerfile",
+    ),
+    ("layers: [{folder: os, image: a/b, search-dirs: src}]", ":7: search-dirs needs image-key or packages"),
+    ("layers: [{folder: os, image: a/b, skip-packages: x}]", ":7: skip-packages needs packages"),
+    ("layers: [{folder: os, image: a/b, packages: x, search-dirs: scr}]", ":7: search-dirs: no such folder: 'scr'"),
     ("build-args: {CPUU: ZEN}", ":7: no Dockerfile declares the arg CPUU | Perhaps you meant CPU."),
 ]
 
@@ -291,6 +301,34 @@ def test_layer_base_key_sets_the_base() -> None:
     made = run(text, FOLDERS, platform="amd64")
     assert "BASEIMAGE<-debian:12" in shown(made.request.graph)
     assert made.layer_bases[1].how == "base: in chainbuild.yaml, as ARG BASEIMAGE"
+
+
+def test_layers_of_image_keys_and_packages_are_read(here: Path) -> None:
+    step = "ARG BASE_IMAGE=debian:12\nFROM $BASE_IMAGE\nARG CPU\n"
+    World(here).write(
+        {
+            "docker/Dockerfile.base": step,
+            "own/Dockerfile.app": step,
+            "packages/torch/Dockerfile": f"#---\n# depends: [python, cuda]\n#---\n{step}",
+            "packages/build/python/Dockerfile": step,
+        }
+    )
+    (here / "chainbuild.yaml").write_text(
+        """\
+layers:
+  - {folder: docker, image: me/app, tags: [new, "2"], image-key: base.app, search-dirs: [own], build-args: {CPU: ZEN}}
+  - {folder: packages, image: me/torch, packages: torch, skip-packages: cuda, base: debian:12}
+"""
+    )
+    graph = read_run(read_project(here / "chainbuild.yaml", {}), RunOptions(platform="amd64")).request.graph
+    assert [str(step.id) for step in graph] == [
+        "amd64/docker/base",
+        "amd64/docker/app",
+        "amd64/packages/python",
+        "amd64/packages/torch",
+    ]
+    assert graph.chains[0].publication is not None
+    assert graph.chains[0].publication.also == ("new", "2")
 
 
 def test_selected_layer_is_built_with_its_bases_or_alone() -> None:

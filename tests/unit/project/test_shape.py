@@ -31,7 +31,8 @@ options: [stock, graphics]
 layers:
   - folder: os
     image: acme/os:latest
-  - {folder: release, image: acme/release, name: release, base: os, base-arg: BASEIMAGE, context: ., tests: false,
+  - {folder: release, image: acme/release, name: release, base: os, base-arg: BASEIMAGE, context: ., tests: false, \
+tags: v2, dockerfile: d, image-key: a.b, packages: c, skip-packages: d, search-dirs: .,
      build-args: {RELEASE: 21.2, DEBUG: on, EMPTY: "", FROM_OUTSIDE: }}
 science: {root: ., repo: acme}
 registry: ghcr.io/acme
@@ -52,6 +53,7 @@ native: {stock/*: "off", "*": check:5%}
 tests: false
 push: false
 load: true
+base-arg: BASE
 """
 
 

@@ -195,6 +195,22 @@ def test_image_failing_test_has_neither_record_nor_tag(world: World) -> None:
     assert world.driver.built[0] == BLAS
 
 
+@pytest.mark.parametrize(
+    ("message", "finding"),
+    [
+        ("amd64/stock/20-blas: RUN /x/test exited with code 3", "blas-test exited with code 3 and printed nothing"),
+        ("amd64/stock/20-blas: RUN /x/test failed: killed", "blas-test printed nothing"),
+    ],
+)
+def test_silent_test_is_named_with_its_exit_code(world: World, message: str, finding: str) -> None:
+    world.driver.fails_tests[BLAS] = BuildFailedError(message)
+    error = world.run().failures[BLAS]
+    assert isinstance(error, NotProvenError)
+    assert error.findings == (finding,)
+    assert "set -x" in error.hint
+    assert not any(spec.quoted for spec in world.driver.tests)
+
+
 def test_production_image_failing_test_leaves_tags_unchanged(world: World) -> None:
     world.write({PRODUCTION_TEST: "#!/bin/sh\n"})
     world.run()

@@ -91,7 +91,18 @@ def test_page_escapes_all_text_of_the_plan() -> None:
     look = of(plan)
     assert look.text.count(EVIL) >= 9
     assert set(look.tags) <= TAGS
-    assert look.attributes <= {"lang", "charset", "name", "content", "http-equiv", "class", "href", "id", "open"}
+    assert look.attributes <= {
+        "lang",
+        "charset",
+        "name",
+        "content",
+        "http-equiv",
+        "class",
+        "href",
+        "id",
+        "open",
+        "scope",
+    }
 
 
 def test_page_is_self_contained_and_reproducible() -> None:
@@ -127,12 +138,12 @@ def test_show_and_publish_commands_write_the_page(
     assert "no open decisions" in told
     assert run(["release", "show", "--html", "page.html"]) == 0
     assert "ghcr.io/acme/tools:latest" in Path("page.html").read_text()
-    assert run(["release", "publish", "-o", "public"]) == 0
+    assert run(["release", "page", "-o", "public"]) == 0
     assert Path("public/release_plan.yaml").read_text() == GOOD
     assert '<a href="release_plan.yaml">' in Path("public/index.html").read_text()
     capsys.readouterr()
     assert run(["release", "show", "-f", "other.yaml", "--json"]) == 2
     assert "other.yaml" in capsys.readouterr().out
     Path("release_plan.yaml").write_text(GOOD.replace(A, "sha256:1"))
-    assert run(["release", "publish"]) == 2
+    assert run(["release", "page"]) == 2
     assert "release_plan.yaml:10: " in capsys.readouterr().err

@@ -71,10 +71,32 @@ def test_layer_request_has_its_arguments(tmp_path: Path, world: World) -> None:
     assert made.request.options.jobs == 2
 
 
+def test_layer_of_an_image_key_is_requested(tmp_path: Path, world: World) -> None:
+    world.write({"docker/Dockerfile.base": "FROM fat:1\n", "own/Dockerfile.app": "ARG BASE_IMAGE\nFROM $BASE_IMAGE\n"})
+    options = LayerOptions(root=tmp_path, folder=tmp_path / "docker", image="me/app", platform="amd64")
+    request = read_layer(replace(options, image_key="base.app", search_dirs=(str(tmp_path / "own"),))).request
+    assert [step.name for step in request.graph] == ["base", "app"]
+
+
+def test_layer_of_packages_is_requested(tmp_path: Path, world: World) -> None:
+    text = "ARG BASE_IMAGE=fat:1\nFROM $BASE_IMAGE\n"
+    world.write({"a/Dockerfile": f"#---\n# depends: [b, c]\n#---\n{text}", "b/Dockerfile": text})
+    options = LayerOptions(root=tmp_path, folder=tmp_path, image="me/app", packages=("a",), skip_packages=("c",))
+    assert [step.name for step in read_layer(options).request.graph] == ["b", "a"]
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"image": "Meehan/x"}, ""),
-    ({"image": "a/B"}, "--tag: 'a/B' is not a repository name"),
-    ({"image": "a/b@sha256:" + "1" * 64}, "--tag: 'a/b@sha256:"),
+    ({"image_key": "a b"}, "--image-key: 'a b' is not an image key"),
+    ({"image_key": "a", "packages": ("b",)}, "--image-key cannot be combined with --package"),
+    ({"dockerfile": "a", "image_key": "b"}, "--dockerfile cannot be combined with --image-key or --package"),
+    ({"dockerfile": "a/b"}, "--dockerfile: 'a/b' is a path"),
+    ({"dockerfile": "none"}, "no such Dockerfile in "),
+    ({"search_dirs": ("x",)}, "--search-dir needs --image-key or --package"),
+    ({"image_key": "a", "search_dirs": ("nowhere",)}, "--search-dir: no such folder: 'nowhere'"),
+    ({"skip_packages": ("b",)}, "--skip-package needs --package"),
+    ({"image": "a/B"}, "--image: 'a/B' is not a repository name"),
+    ({"image": "a/b@sha256:" + "1" * 64}, "--image: 'a/b@sha256:"),
     ({"base": "a b"}, "--base: 'a b' is not a repository name"),
     ({"platform": "amd65"}, "PLATFORM: unknown platform 'amd65'"),
     (
@@ -103,14 +125,14 @@ def test_invalid_layer_argument_is_reported(
 
 def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--platform", "amd64", "--no-load", "--plain"]
-    assert run(["layer", "slc6-atlasos", "--tag", "meehan/slc6-atlasos:latest", *words]) == 0
+    assert run(["layer", "slc6-atlasos", "--image", "meehan/slc6-atlasos:latest", *words]) == 0
     told = capsys.readouterr()
     assert "base of slc6-atlasos: fat:1, " in told.err
     assert "(FROM at slc6-atlasos/Dockerfile:1)" in told.err
     assert "localhost:5000/meehan/slc6-atlasos:latest-amd64" in told.out
     base = f"{CHAIN}/meehan/slc6-atlasos:latest"
     more = ["--base", base, "--build-arg", "RELEASE=21.2.75"]
-    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words]) == 0
+    assert run(["layer", "slc6-analysisbase", "--image", "meehan/analysisbase:latest", *more, *words]) == 0
     assert f"base of slc6-analysisbase: {base}, " in capsys.readouterr().err
     assert readable(world) == [
         "meehan/analysisbase:latest",
@@ -123,7 +145,7 @@ def test_layer_command_builds_a_layer_on_another(world: World, capsys: pytest.Ca
     assert dict(spec.args)["RELEASE"] == "21.2.75"
     # A second run builds nothing.
     built = len(world.driver.orders)
-    assert run(["layer", "slc6-analysisbase", "--tag", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
+    assert run(["layer", "slc6-analysisbase", "--image", "meehan/analysisbase:latest", *more, *words, "--json"]) == 0
     assert len(world.driver.orders) == built
     texts = [json.loads(line).get("text", "") for line in capsys.readouterr().out.splitlines()]
     assert any(text.startswith("base of slc6-analysisbase:") for text in texts)

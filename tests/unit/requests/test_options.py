@@ -24,6 +24,7 @@ IN_FILE: Final[dict[str, Any]] = {
     "base": ImageReference.parse("fat:1"),
     "production": ImageReference.parse("slim:1"),
     "options": ("stock", "extras"),
+    "base_arg": "BASE",
     "registry": "ghcr.io/acme",
     "port": 5001,
     "builders": ("near",),
@@ -44,6 +45,7 @@ IN_FILE: Final[dict[str, Any]] = {
 GIVEN: Final[dict[str, Any]] = {
     "platform": "riscv64",
     "option": "atom",
+    "base_arg": "PARENT",
     "repo": "team/b",
     "tag": "v2",
     "base": "fat:2",

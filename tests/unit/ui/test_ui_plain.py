@@ -10,8 +10,8 @@ from pathlib import Path
 from chainbuild import events
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import SHOWN, StepWarning
-from chainbuild.ui.summary import failing_line
-from chainbuild.ui.terminal import Terminal
+from chainbuild.ui.summary import failing_line, result_lines
+from chainbuild.ui.terminal import Terminal, plain_text
 from chainbuild.ui.views import JsonView, PlainView
 
 DIGEST = "sha256:" + "ab" * 32
@@ -139,9 +139,52 @@ c/atom:b-stock-amd64
 def test_plain_view_prints_successful_run():
     shown = Shown()
     with shown.view:
-        assert shown.tell(*a_good_run()) == GOOD_ERR
+        assert GOOD_ERR.startswith(shown.tell(*a_good_run()))
     assert shown.out() == GOOD_OUT
-    assert shown.err() == GOOD_ERR  # leaving adds nothing
+    assert shown.err() == GOOD_ERR
+
+
+def test_plain_view_counts_what_the_user_waited():
+    """The managed registry starts before the run, and stops after it."""
+    shown = Shown(now=900.0)
+    with shown.view:
+        shown.tell(*a_good_run())
+        shown.clock.now = 1260.0
+    assert "done in 6m00s: 1 reused, 1 built" in shown.err()
+
+
+def test_plain_view_shortens_instructions_and_leaves_flags_out():
+    shown = Shown(now=1000.0)
+    instruction = (
+        "[analysis 3/3] RUN --network=none --mount=type=bind,from=chain,target=/rootfs python3 -m pack " + "x" * 900
+    )
+    with shown.view:
+        shown.tell(
+            events.StepStarted(at=1000.0, step=STEP, activity="minimize"),
+            events.StepProgress(at=1000.0, step=STEP, doing=instruction),
+        )
+        shown.clock.now = 1060.0
+        shown.view.beat()
+        first, heartbeat = shown.err().splitlines()[1:3]
+    assert first.startswith("[amd64/stock/20-openblas] 0.0s [analysis 3/3] RUN python3 -m pack xx")
+    assert len(first) < 160
+    assert heartbeat == "[amd64/stock/20-openblas] still minimizing, 1m00s, [analysis 3/3] RUN python3 -m pack xxxx…"
+
+
+def test_results_name_the_index_of_several_platforms():
+    results = [
+        events.ImageResult(
+            name=f"v1-tools-{platform}",
+            platform=platform,
+            registry_name=f"localhost:5000/acme/tools:v1-tools-{platform}",
+            index_name="localhost:5000/acme/tools:v1-tools",
+            index_platforms=("amd64", "aarch64"),
+        )
+        for platform in ("amd64", "aarch64")
+    ]
+    lines = [plain_text(line) for line in result_lines(results)]
+    assert lines[-2:] == ["localhost:5000/acme/tools:v1-tools", "  index of  amd64, aarch64"]
+    assert lines.count("localhost:5000/acme/tools:v1-tools") == 1
 
 
 def test_plain_view_verbose_prints_build_output_without_escapes():

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import yaml
 
+from chainbuild.errors import Problem
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.pipeline import plan_run
 from chainbuild.layouts.image_types import roots
@@ -87,6 +88,13 @@ class Shelf(Surroundings):
     def look(self, *globs: str, **words: Any) -> ImageTypesOverview:
         with patch.object(roots, "shipped", lambda _: self.built_in):
             return read_overview(replace(self.words, globs=globs, **words), self.environ)
+
+    def problems(self, *globs: str, **words: Any) -> tuple[Problem, ...]:
+        """Return the problems of all images, each once, in the order of the places."""
+        found = self.look(*globs, **words)
+        return tuple(
+            dict.fromkeys(item for image in found.catalogue.images for item in found.relations.problems[image])
+        )
 
     def request(self, purpose: str, *globs: str, **words: Any) -> ImageTypesRequest:
         with patch.object(roots, "shipped", lambda _: self.built_in):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_types.roots import search_order
+from tests.support.world.trees import write_files
 
 from .shelf import Shelf
 
@@ -64,8 +66,11 @@ def test_manifest_too_deep_is_reported_unless_inside_a_type(shelf: Shelf) -> Non
     (folder / "examples" / "casa_distro_docker.yaml").write_text("image_sources: []\n")
     assert list(shelf.look().catalogue.images) == ["a:x"]
     shelf.type("b/systems/x")
-    with pytest.raises(WrongUseError, match=r"b/systems/x/casa_distro_docker.yaml: .* TYPE/SYSTEM"):
-        shelf.look()
+    look = shelf.look()
+    assert list(look.catalogue.images) == ["a:x"]
+    (note,) = look.catalogue.notes
+    assert note.path.endswith("b/systems/x/casa_distro_docker.yaml")
+    assert note.message == "the folder is too deep: an image type is a folder TYPE/SYSTEM"
 
 
 def test_type_without_systems_provides_all_its_images(shelf: Shelf) -> None:
@@ -115,9 +120,7 @@ def test_catalogue_problems_are_reported_together_with_lines(shelf: Shelf) -> No
     )
     shelf.type("b/x", dockerfile=None)
     shelf.type("c/x", files={"Dockerfile.template": "FROM debian:1\n"})
-    with pytest.raises(WrongUseError) as raised:
-        shelf.look()
-    told = {(problem.path.partition("docker/")[2], problem.line, problem.message) for problem in raised.value.problems}
+    told = {(problem.path.partition("docker/")[2], problem.line, problem.message) for problem in shelf.problems()}
     assert told == {
         ("a/x/Dockerfile.template", 2, "no such parameter: 'nme'"),
         ("a/x/casa_distro_docker.yaml", 2, "name: 'ghcr.io/acme/a' has a registry, a tag or a digest"),
@@ -129,14 +132,69 @@ def test_catalogue_problems_are_reported_together_with_lines(shelf: Shelf) -> No
     }
 
 
-def test_duplicate_image_name_is_rejected(shelf: Shelf) -> None:
-    shelf.type("a/x", name="lab", tags=["latest", "one"])
-    shelf.type("b/x", root=shelf.repository, name="lab", tags=["latest", "two"])
-    with pytest.raises(WrongUseError, match=r"lab:latest is already an image of .*a/x/casa_distro_docker.yaml:\d"):
-        shelf.look()
+def test_duplicate_tag_is_a_problem_of_that_image_only(shelf: Shelf) -> None:
+    shelf.type("a/x", name="lab", tags=["one"])
+    shelf.type("b/x", root=shelf.repository, name="lab", tags=["one"])
+    shelf.type("c/x")
+    (problem,) = shelf.problems()
+    assert re.match(r"lab:one is already an image of .*a/x/casa_distro_docker.yaml:\d", problem.message)
+    assert shelf.actions("c") == {"c:x": "build"}
+    with pytest.raises(WrongUseError, match="lab:one is already an image"):
+        shelf.plan("lab")
+
+
+def test_alias_of_two_images_is_not_set(shelf: Shelf) -> None:
+    shelf.type("a/x", name="lab", tags=["latest", "new", "one"])
+    shelf.type("b/x", name="lab", tags=["latest", "two"])
+    shelf.type("c/x", name="lab", tags=["two", "three"])
+    look = shelf.look()
+    assert {name: image.aliases for name, image in look.catalogue.images.items()} == {
+        "lab:one": ("new",),
+        "lab:two": (),
+        "lab:three": (),
+    }
+    assert [note.message.partition(" is already")[0] for note in look.catalogue.notes] == ["lab:latest", "lab:two"]
+    assert shelf.problems() == ()
 
 
 def test_home_without_image_types_is_reported(shelf: Shelf) -> None:
     with pytest.raises(WrongUseError, match="no image types found") as raised:
         shelf.look()
     assert str(shelf.user) in str(raised.value)
+
+
+def test_repository_without_manifests_has_an_image_for_each_dockerfile(shelf: Shelf) -> None:
+    """The layout before casa-distro had manifests: docker/TYPE/SYSTEM/Dockerfile is the image TYPE:SYSTEM."""
+    folder = shelf.home / "old/docker"
+    write_files(
+        folder,
+        {
+            "dev-TEP/trunk/Dockerfile": "FROM cati/dev:x-1\nRUN make\n",
+            "dev/x-1/Dockerfile": "FROM acme/base\nCOPY --from=cati/renamed:x / /\n",
+            "base/Dockerfile.template": "FROM debian:1\n",
+            "base/deep/er/Dockerfile": "FROM debian:1\n",
+            ".hidden/x/Dockerfile": "FROM debian:1\n",
+            "create_images": "docker build …\n",
+        },
+    )
+    look = shelf.look(repository=folder.parent)
+    assert look.relations.order == ("base:latest", "dev:x-1", "dev-tep:trunk")
+    assert shelf.problems(repository=folder.parent) == ()
+    assert look.relations.below["dev-tep:trunk"] == ("dev:x-1",)
+    assert [image.is_public for image in look.catalogue.images.values()] == [False, False, False]
+    shelf.base("renamed:x", "theirs", host="docker.io/cati/")
+    assert list(shelf.actions("dev:*", repository=folder.parent)) == ["base:latest", "dev:x-1"]
+    shelf.type("new/x", root=folder)
+    assert list(shelf.look(repository=folder.parent).catalogue.images) == ["new:x"], "as soon as there is a manifest"
+
+
+def test_unreadable_manifest_is_listed_under_the_name_of_its_folder(shelf: Shelf) -> None:
+    shelf.type("run/x", "FROM debian:1")
+    shelf.type("app/x", "FROM run:x", dependencies=["../../run"])
+    shelf.type("other/x")
+    (shelf.user / "run/x/casa_distro_docker.yaml").write_text("image_sources: [")
+    assert list(shelf.look().catalogue.images) == ["app:x", "other:x", "run:x"]
+    assert len(shelf.look().relations.problems["run:x"]) == 1
+    assert shelf.actions("other") == {"other:x": "build"}
+    with pytest.raises(WrongUseError, match=r"run/x/casa_distro_docker.yaml:1: "):
+        shelf.plan("app")

@@ -52,7 +52,8 @@ def test_list_shows_images_in_build_order_and_shadowed_types(lab: Shelf, capsys:
 
 def test_list_reports_manifest_problems_with_lines(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     (lab.user / "app/x/casa_distro_docker.yaml").write_text("dependencies: [../../rum]\nimage_source: []\n")
-    _, err = said(capsys, "list", code=2)
+    out, err = said(capsys, "list")
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["run:x", "app:x", "leak:x"]
     assert ".config/casa-distro/docker/app/x/casa_distro_docker.yaml:1: dependency '../../rum' matches nothing" in err
     assert "yaml:2: an image type has no key 'image_source'" in err
     assert "Perhaps you meant 'image_sources'." in err
@@ -67,14 +68,40 @@ def test_plan_shows_actions_aliases_and_private_bases(lab: Shelf, capsys: pytest
     assert "leak:x is public, but based on a private image (leak:x of app:x)" in err
     assert "3 builds, 0 reused" in out
     said(capsys, "plan", "app", "--fail-if-build", *words, code=6)
-    document = json.loads(said(capsys, "create", "--dry-run", "--json", "app", *words)[0])
+    document = json.loads(said(capsys, "build", "--dry-run", "--json", "app", *words)[0])
     assert [step["step"] for step in document["steps"]] == ["amd64/types/run:x", "amd64/types/app:x"]
     assert {"name": f"{CHAIN}/run:latest", "what": f"same as {CHAIN}/run:x"} in document["publishes"]
 
 
+def test_images_with_problems_are_skipped_and_reported(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--registry", CHAIN, "--platform", "amd64"]
+    (lab.user / "app/x/Dockerfile").write_text("FROM run:x\nRAN this\n")
+    out, err = said(capsys, "list")
+    assert [line.split()[-2:] for line in out.splitlines()[2:4]] == [["1", "run:x"], ["leak/x", "app:x"]]
+    assert "app/x/Dockerfile:2: unknown instruction 'RAN'" in err
+    assert json.loads(said(capsys, "list", "--json", "app")[0])["images"][0]["problems"][0].startswith(".config/")
+
+    out, err = said(capsys, "plan", *words, code=2)
+    assert "run:x  build   never built" in out
+    assert "1 build, 0 reused" in out
+    assert "app/x/Dockerfile:2: unknown instruction 'RAN'" in err
+    assert "2 images skipped because of problems: app:x, leak:x" in err
+    document = json.loads(said(capsys, "plan", "--json", *words, code=2)[0])
+    assert [step["step"] for step in document["steps"]] == ["amd64/types/run:x"]
+    assert sorted(document["skipped"]) == ["app:x", "leak:x"]
+
+    _, err = said(capsys, "create", "--plain", *words, code=2)
+    assert lab.built == ["run:x"]
+    assert err.rstrip().endswith("The problems are in the warnings above.")
+    _, err = said(capsys, "create", "leak", *words, code=2)
+    assert "app/x/Dockerfile:2: unknown instruction 'RAN'" in err
+    assert "skipped" not in err
+    said(capsys, "create", "run", *words)
+
+
 def test_update_of_image_never_created_has_nothing_to_do(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
     _, err = said(capsys, "update", "app", "--registry", CHAIN, "--platform", "amd64")
-    assert err.splitlines() == ["app:x was never created: run chainbuild types create 'app:x'", "nothing to update"]
+    assert err.splitlines() == ["app:x was never built: run chainbuild types build 'app:x'", "nothing to update"]
 
 
 def test_update_dry_run_shows_images_to_pull(lab: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,5 +150,5 @@ def test_new_writes_type_based_on_existing_type(lab: Shelf, capsys: pytest.Captu
     assert not (lab.user / "mine").exists()
     out, err = said(capsys, "new", "mine/y", "--from", "run/x")
     assert out.split() == [str(lab.user / "mine/y" / name) for name in ("casa_distro_docker.yaml", "Dockerfile")]
-    assert "chainbuild types create mine" in err
+    assert "chainbuild types build mine" in err
     assert "mine:y" in said(capsys, "list")[0]

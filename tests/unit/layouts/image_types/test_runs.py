@@ -13,6 +13,7 @@ from chainbuild.references import ImageReference
 from chainbuild.registry.images import resolve
 from chainbuild.step_id import StepId
 from tests.support.world import AMD64, CHAIN
+from tests.support.world.trees import write_files
 
 from .shelf import Shelf
 
@@ -47,9 +48,15 @@ def test_existing_dependencies_are_reused_unchanged(lab: Shelf) -> None:
     assert lab.actions("dev", "run") == {"run:x": "build", "dev:x": "build"}
 
 
-def test_dependency_path_builds_images_that_no_from_uses(lab: Shelf) -> None:
+def test_dependency_that_no_dockerfile_reads_only_affects_the_order(lab: Shelf) -> None:
     lab.type("run/y")
-    assert list(lab.actions("dev")) == ["run:x", "run:y", "dev:x"]
+    lab.type("about/x", dependencies=["../../run"])
+    assert list(lab.actions("dev")) == ["run:x", "dev:x"]
+    assert list(lab.actions("about")) == ["about:x"]
+    assert list(lab.actions("about", "run/y")) == ["run:y", "about:x"]
+    lab.create("dev")
+    assert lab.built == ["run:x", "dev:x"]
+    assert list(lab.actions("about", purpose="update")) == ["about:x"]
 
 
 def test_no_deps_with_missing_dependency_is_an_error(lab: Shelf) -> None:
@@ -126,6 +133,68 @@ def test_build_context_has_rendered_templates_but_no_secrets(lab: Shelf) -> None
         assert step.test == folder / "layer-test"
         context = step.context
     assert not context.exists()
+
+
+def test_links_to_files_of_the_repository_are_replaced_by_the_files(shelf: Shelf) -> None:
+    """casa-distro copies what links lead to: share/docker/TYPE/SYSTEM/svn -> ../../../scripts/svn."""
+    share = shelf.repository.parent
+    write_files(
+        share,
+        {
+            "scripts/svn": "program",
+            "scripts/more/deep": "deep",
+            "login.secret": "hush",
+            "scripts/all/token.secret": "hush",
+        },
+    )
+    write_files(share.parent, {".git/config": "password"})
+    write_files(shelf.home, {"private": "private"})
+    folder = shelf.type("a/x", "FROM debian:1\nCOPY . /", root=shelf.repository, files={"own": "own"})
+    links = {
+        "svn": "../../../scripts/svn",
+        "more": "../../../scripts/more",
+        "all": "../../../scripts/all",
+        "same": "own",
+        "login": "../../../login.secret",
+        "config": "../../../../.git/config",
+        "outside": "../../../../../private",
+        "around": "../..",
+        "nowhere": "missing",
+    }
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    with shelf.laid("create") as (_, layout, _):
+        (step,) = layout.graph
+        files = {name: step.context / name for name in links}
+        kept = {name: str(path.readlink()) for name, path in files.items() if path.is_symlink()}
+        assert kept == {name: links[name] for name in ("same", "config", "outside", "around", "nowhere")}
+        assert files["svn"].read_text() == "program"
+        assert (files["more"] / "deep").read_text() == "deep"
+        assert list(files["all"].iterdir()) == []
+        assert not files["login"].exists()
+    with shelf.laid("create", allow_secret_files=True) as (_, layout, _):
+        (step,) = layout.graph
+        assert (step.context / "login").read_text() == "hush"
+        assert (step.context / "all/token.secret").read_text() == "hush"
+
+
+def test_missing_file_stops_only_the_images_that_need_it(shelf: Shelf) -> None:
+    shelf.type("run/x")
+    folder = shelf.type(
+        "dev/x", "FROM run:x\nCOPY toul \\\n  svn /bin/\nCOPY b /", dependencies=["../../run"], files={"tool": ""}
+    )
+    shelf.type("app/x", "FROM dev:x", dependencies=["../../dev"])
+    (folder / "svn").symlink_to("../../../scripts/svn")
+    (folder / "b").symlink_to("/etc/passwd")
+    assert list(shelf.actions()) == ["run:x"]
+    with pytest.raises(WrongUseError) as raised:
+        shelf.plan("app")
+    problems = [(item.line, item.message.partition(" in ")[0], item.hint) for item in raised.value.problems]
+    assert problems == [
+        (2, "COPY svn: no such file or folder", "It is a link to ../../../scripts/svn, which does not exist."),
+        (2, "COPY toul: no such file or folder", "Perhaps you meant 'tool'. Check the path."),
+        (4, "COPY b: no such file or folder", "It is a link to /etc/passwd, which is not a part of the repository."),
+    ]
 
 
 def test_images_of_same_folder_get_their_own_templates(shelf: Shelf) -> None:

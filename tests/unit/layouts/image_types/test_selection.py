@@ -28,7 +28,34 @@ def three(shelf: Shelf) -> Shelf:
 def test_selection_without_globs_excludes_built_in_types(three: Shelf) -> None:
     catalogue = three.look().catalogue
     assert select(catalogue, ()) == ("dev:x", "dev:y")
-    assert select(catalogue, ["*"]) == ("dev:x", "dev:y", "run:x")
+    assert select(catalogue, ["*"]) == ("dev:x", "dev:y")
+    assert select(catalogue, ["*", "run"]) == ("dev:x", "dev:y", "run:x")
+
+
+def test_built_in_types_count_only_if_named_or_alone(shelf: Shelf) -> None:
+    shelf.type("run/x", root=shelf.built_in)
+    shelf.type("dev/x", "FROM run:x", dependencies=["../../run"], root=shelf.built_in)
+    assert shelf.look().chosen == ("dev:x", "run:x")
+    shelf.type("mine/x", "FROM debian:1", dependencies=["../../run", "../../dev"])
+    shelf.type("dev/y", name="dev", tags=["y"])
+    assert shelf.look().chosen == ("dev:y", "mine:x")
+    assert shelf.look("dev*", "*:x").chosen == ("dev:y", "mine:x")
+    assert list(shelf.actions()) == ["dev:y", "mine:x"]
+    assert list(shelf.actions("dev:x")) == ["run:x", "dev:x"]
+    shelf.type("mine/x", "FROM run:x", dependencies=["../../run"])
+    assert list(shelf.actions("mine")) == ["run:x", "mine:x"]
+
+
+def test_built_in_type_yields_to_image_of_same_name(shelf: Shelf) -> None:
+    shelf.type("run/x", root=shelf.built_in)
+    shelf.type("other/x", name="run", tags=["x"])
+    look = shelf.look()
+    assert look.catalogue.images["run:x"].spot == "other/x"
+    assert shelf.problems() == ()
+    shelf.type("app/x", "FROM run:z")
+    assert shelf.problems() != (), "the name is known"
+    shelf.type("other/x", name="another", tags=["x"])
+    assert shelf.problems() == (), "a built-in name may be that of an image elsewhere"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +63,7 @@ def test_selection_without_globs_excludes_built_in_types(three: Shelf) -> None:
     [
         (["dev:*"], ("dev:x", "dev:y")),
         (["dev"], ("dev:x", "dev:y")),
-        (["*:x"], ("dev:x", "run:x")),
+        (["*:x"], ("dev:x",)),
         (["dev:latest"], ("dev:x",)),
         (["dev:y,run:*"], ("dev:y", "run:x")),
         (["dev:y", "run:x, dev:y"], ("dev:y", "run:x")),

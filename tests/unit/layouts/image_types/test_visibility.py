@@ -137,7 +137,7 @@ def test_outdated_image_on_private_base_is_not_published(lab: Shelf) -> None:
     lab.type("leak/x", "FROM run:x", dependencies=["../../run"])
     told = refused(lab, "leak")
     assert "leak:x is out of date for amd64" in told
-    assert "Run chainbuild types create 'leak:x' first" in told
+    assert "Run chainbuild types build 'leak:x' first" in told
     lab.create("leak")
     lab.publish("leak")
     assert not leaks(lab)
