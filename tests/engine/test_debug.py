@@ -209,7 +209,7 @@ def test_what_was_typed_becomes_patch(failed: Place, left: Left, tmp_path: Path)
     assert "+++ b/one/20-Dockerfile-bad" in text
     added = [line for line in text.splitlines() if line.startswith("+") and not line.startswith("+++")]
     assert added[0].startswith("+RUN --network=none --mount=type=bind,")
-    assert [line.partition("uid=1234 ")[2] or line for line in added] == [
+    assert [line.rpartition("uid=1234 ")[2] for line in added] == [
         "touch /tmp/made \\",
         "+ && echo more > /tmp/other",
     ]
