@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bootstrap, loop, measure, memory, minimize, native, page, plan, science, sizes, start
+from benchmarks import bootstrap, loop, measure, memory, minimize, native, outdated, page, plan, science, sizes, start
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -66,6 +66,16 @@ def main() -> int:
         "--layers", default=",".join(map(str, science.SIZES)), help="numbers of science layers (default: %(default)s)"
     )
     words.set_defaults(name="plan", measured=_plan)
+
+    words = commands.add_parser("outdated", help="find outdated packages of two chains of images on two platforms")
+    words.add_argument(
+        "--sizes",
+        default=",".join(map(str, outdated.SIZES)),
+        help="steps of a chain on each platform (default: %(default)s)",
+    )
+    words.add_argument("--rounds", type=int, default=3)
+    words.add_argument("--base", default="debian:bookworm-slim", help="a local image (default: %(default)s)")
+    words.set_defaults(name="outdated", measured=_outdated)
 
     words = commands.add_parser("native", help="compile packages emulated, with native tools, and on the own platform")
     words.add_argument(
@@ -148,6 +158,11 @@ def _plan(asked: argparse.Namespace) -> Tables:
         "plan": plan.table(plan.measured(steps, asked.rounds)),
         "science": science.table(science.measured(layers, asked.rounds)),
     }
+
+
+def _outdated(asked: argparse.Namespace) -> Tables:
+    sizes = tuple(int(word) for word in asked.sizes.split(","))
+    return {"outdated": outdated.table(outdated.measured(sizes, asked.rounds, asked.base))}
 
 
 def _bootstrap(asked: argparse.Namespace) -> Tables:

@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     """Another run needs what the command would remove."""
     STALE_INDEX = 9
     """`--fail-if-stale-index`: an index would keep an image of another platform that this tree does not produce."""
+    OUTDATED = 10
+    """`outdated --fail`: a package has an update."""
     BUG = 70
     INTERRUPTED = 130
 

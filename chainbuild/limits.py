@@ -144,6 +144,21 @@ ASKED_DOCUMENTS: Final = Limit("the documents about the stage arguments of an im
 # few weeks.
 ASKED_TAGS: Final = Limit("the tags in a document about stage arguments", 200, "entries")
 
+# ---- package repositories ---------------------------------------------------------------------------------------------
+
+# The list of a suite's indices, with its signature. Debian's has 150 kB.
+RELEASE: Final = Limit("the size of a Release file", 16 << 20)
+# A package index as it is stored. Debian's largest one has 9 MB.
+PACKAGE_INDEX: Final = Limit("the stored size of a package index", 256 << 20)
+# The same, unpacked. Those of Debian and Ubuntu have 60 to 80 MB.
+PACKAGE_INDEX_UNPACKED: Final = Limit("the unpacked size of a package index", 768 << 20)
+# The page of a project in a Python index. The largest ones of PyPI have 10 MB.
+PROJECT_PAGE: Final = Limit("the size of a project's page", 64 << 20)
+# A file of an image that says where it takes packages from, or a keyring. Debian's archive keyring has 60 kB.
+PACKAGE_SETTINGS: Final = Limit("the size of a package manager's settings", 4 << 20)
+# All settings, keyrings and package lists of a layer that are kept.
+LAYER_PACKAGES: Final = Limit("the package data of a layer", 128 << 20)
+
 # ---- trees ------------------------------------------------------------------------------------------------------------
 
 # A manifest or template of a tree.

@@ -58,6 +58,15 @@ def decode_json(raw: bytes | str, kind: type[_T], *, make: Callable[[Any, Any], 
     return msgspec.json.decode(raw, type=kind, dec_hook=make)
 
 
+def decode_msgpack(raw: bytes, kind: type[_T]) -> _T:
+    """Return a value of a type from MessagePack.
+
+    Errors: `msgspec.DecodeError` if it is no MessagePack, `msgspec.ValidationError` if it is of another type.
+    """
+    _collect(kind)
+    return msgspec.msgpack.decode(raw, type=kind)
+
+
 def _collect(kind: object) -> None:
     if kind not in _COLLECTED:
         with _COLLECTING:
@@ -89,4 +98,4 @@ class Discreet(Struct, frozen=True):
         return []
 
 
-__all__ = ["Compared", "Discreet", "convert", "decode_json", "replace"]
+__all__ = ["Compared", "Discreet", "convert", "decode_json", "decode_msgpack", "replace"]

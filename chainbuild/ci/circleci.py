@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from chainbuild.ci import shell
 from chainbuild.ci.jobs import Job, JobKind
-from chainbuild.ci.pipeline import PLAN, Login, Pipeline, Runner, Vendor
+from chainbuild.ci.pipeline import PLAN, REFRESH, Login, Pipeline, Runner, Vendor
 from chainbuild.ci.quoting import join, plain, quote
 
 _CODES: Final = "/tmp/chainbuild-codes"  # noqa: S108  # of the job's own machine
@@ -145,6 +145,9 @@ def _builder(pipeline: Pipeline, job: Job) -> list[_Node]:
 
 
 def _build(pipeline: Pipeline, job: Job, command: str) -> _Node:
+    if pipeline.nightly:
+        is_night = '[ "<< pipeline.trigger_source >>" = scheduled_pipeline ]'
+        command = shell.lines(f"if {is_night}; then export {REFRESH}={pipeline.nightly}; fi", command.rstrip("\n"))
     # A long step may print nothing for a long time. CircleCI's default is to end it after ten minutes.
     return {"run": {"name": "Build", "command": command, "no_output_timeout": f"{pipeline.minutes(job)}m"}}
 
@@ -166,6 +169,7 @@ VENDOR: Final = Vendor(
     deadline="2h30m",
     hosted=r"[^/]*",  # the resource classes of self-hosted runners are NAMESPACE/NAME
     many_labels=False,
+    schedules="Project settings, Triggers",
     store="Project settings, Environment variables, or a context",
     native={"linux/amd64": "medium", "linux/386": "medium", "linux/arm64": "arm.medium"},
     write=write,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from chainbuild.ci import shell
 from chainbuild.ci.actions import BUILDX, CHECKOUT, LOGIN, QEMU, UPLOAD, uses
 from chainbuild.ci.jobs import Job, JobKind
-from chainbuild.ci.pipeline import INDEX_MINUTES, PLAN, Login, Pipeline, Runner, Vendor
+from chainbuild.ci.pipeline import INDEX_MINUTES, NIGHT, PLAN, REFRESH, Login, Pipeline, Runner, Vendor
 from chainbuild.ci.quoting import join, plain
 from chainbuild.trust.keyring import SIGNING_KEY, TRUSTED_KEYS
 
@@ -31,9 +31,15 @@ def write(pipeline: Pipeline) -> _Node:
         if job.kind is JobKind.BUILD:
             jobs[job.goes_on] = _goes_on(pipeline, job)
     variables = [TRUSTED_KEYS, *(variable.name for variable in pipeline.variables)]
+    nightly = {"schedule": [{"cron": NIGHT}]} if pipeline.nightly else {}
     return {
         "name": "chainbuild",
-        "on": {"push": {"branches": [pipeline.checkout.branch]}, "pull_request": {}, "workflow_dispatch": {}},
+        "on": {
+            "push": {"branches": [pipeline.checkout.branch]},
+            "pull_request": {},
+            "workflow_dispatch": {},
+            **nightly,
+        },
         "permissions": {"contents": "read"},
         "concurrency": {
             "group": f"{plain(pipeline.group)}:${{{{ github.event.pull_request.number }}}}",
@@ -143,6 +149,8 @@ def _steps(pipeline: Pipeline, job: Job, step: _Node, run: str, suffix: str = ""
     branch = f"refs/heads/{pipeline.checkout.branch}"
     signing = f"${{{{ github.ref == '{branch}' && secrets.{SIGNING_KEY} || '' }}}}"
     before = {shell.BEFORE: _BEFORE} if job.release_plan else {}
+    if pipeline.nightly and job.kind is JobKind.BUILD:
+        before[REFRESH] = f"${{{{ github.event_name == 'schedule' && '{pipeline.nightly}' || '' }}}}"
     logs = {
         "name": f"logs-{job.id}{suffix}",
         "path": f"{pipeline.logs}/*/\n{pipeline.logs}/*.html\n!{pipeline.logs}/latest\n",

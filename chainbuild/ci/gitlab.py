@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chainbuild.ci import shell
 from chainbuild.ci.jobs import Job, JobKind
-from chainbuild.ci.pipeline import INDEX_MINUTES, PLAN, Login, Pipeline, Vendor
+from chainbuild.ci.pipeline import INDEX_MINUTES, PLAN, REFRESH, Login, Pipeline, Vendor
 from chainbuild.ci.quoting import join, plain
 
 CONTAINER_REGISTRY: Final = "registry.gitlab.com"
@@ -20,6 +20,7 @@ _TEMPLATE: Final = ".chainbuild"
 _DOCKER: Final = "docker:28"
 _DEFAULT_BRANCH: Final = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
 _MERGE_REQUEST: Final = '$CI_PIPELINE_SOURCE == "merge_request_event"'
+_SCHEDULE: Final = '$CI_PIPELINE_SOURCE == "schedule"'
 _BEFORE: Final = f'export {shell.BEFORE}="${{CI_MERGE_REQUEST_DIFF_BASE_SHA:-$CI_COMMIT_BEFORE_SHA}}"'
 _Node = dict[str, Any]
 
@@ -135,6 +136,9 @@ def _job(pipeline: Pipeline, job: Job) -> _Node:
         "when": ["runner_system_failure", "job_execution_timeout"],
     }
     # The engine uses TLS, which a builder supports only through a Docker context.
+    if pipeline.nightly:
+        night = {"if": f"{_SCHEDULE} && {_DEFAULT_BRANCH}", "variables": {REFRESH: pipeline.nightly}}
+        node["rules"] = [night, {"if": _DEFAULT_BRANCH}]
     builder = [f"docker context create {shell.BUILDER}-tls", f"{shell.CREATE_BUILDER} {shell.BUILDER}-tls"]
     return node | {"script": [*shell.emulate(runner.emulates), *builder, *commands]}
 
@@ -148,6 +152,7 @@ VENDOR: Final = Vendor(
     hosted=r"saas-.*",
     own_registry=CONTAINER_REGISTRY,
     knows_branch=True,
+    schedules="Build, Pipeline schedules",
     store="Settings, CI/CD, Variables; mask secrets, and protect those for one branch",
     native={
         "linux/amd64": "saas-linux-small-amd64",

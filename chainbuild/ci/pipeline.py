@@ -22,6 +22,10 @@ PLAN: Final = "plan"
 """The job of pull requests."""
 MARGIN: Final = 1800
 """Seconds between a run's deadline and its job's timeout: for the setup of the machine, and for a step that runs longer."""
+NIGHT: Final = "17 3 * * *"
+"""When nightly jobs run (crontab(5)): not on the hour, when vendors are busiest."""
+REFRESH: Final = "CHAINBUILD_REFRESH_OUTDATED"
+"""The variable of `--refresh-outdated`, which only the build jobs of a nightly run have."""
 INDEX_MINUTES: Final = 30
 RELEASE_MINUTES: Final = 120
 _LOGS: Final = "logs"
@@ -109,6 +113,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     """The vendor's own registry, for which jobs have a login without any secret."""
     knows_branch: bool = False
     """True if the vendor knows the default branch, so that workflows do not name it."""
+    schedules: str = ""
+    """Where users add a schedule, if the workflow file cannot have one."""
     store: str
     """Where users store secrets and variables."""
     write: Callable[[Pipeline], dict[str, Any]]
@@ -146,6 +152,8 @@ class Pipeline(Struct, frozen=True, kw_only=True):
     limit: float
     runners: Mapping[str, Runner]
     """By the name of the platform."""
+    nightly: str = ""
+    """Which updates of packages cause a rebuild every night: `all`, or those for `security`; empty: nothing runs then."""
     made_by: str = ""
     """The command that generates this workflow, for a comment."""
 

@@ -57,6 +57,7 @@ _GROUPED: Final = {
         _entry("sbom", "Print the bill of materials of an image (SPDX)."),
     ),
     "Check images": (
+        _entry("outdated", "List packages with newer versions, and the steps that would gain them."),
         _entry("verify", "Check the libraries, symbol versions and configuration of an image."),
         _entry("test", "Run the tests of built images again.", "test.again"),
     ),
@@ -164,7 +165,7 @@ def _command(entry: _Entry) -> Any:
     """Import a command and return its parser, or that of a group of commands."""
     import inspect
 
-    from chainbuild.cli.flags import Command
+    from chainbuild.cli.parser import Command
 
     module, _, name = entry.where.partition(".")
     what = getattr(import_module(f"chainbuild.cli.commands.{module}"), name)

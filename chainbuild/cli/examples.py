@@ -46,6 +46,7 @@ EXAMPLES: Final = {
     "minimize removed": ("chainbuild minimize removed acme/tools:v1-stock-amd64 --files", "stages.md"),
     "minimize report": ("chainbuild minimize report acme/tools:v1-stock-amd64 --open", "stages.md"),
     "minimize trace": ("chainbuild minimize trace stock --write", "stages.md"),
+    "outdated": ("chainbuild outdated --security", "outdated.md"),
     "sbom": ("chainbuild sbom acme/tools:v1-stock-amd64 -o sbom.json", "command.md"),
     "verify": ("chainbuild verify acme/tools:v1-stock-amd64", "command.md"),
     "test": ("chainbuild test stock amd64,aarch64 acme/tools v1", "command.md"),

@@ -136,6 +136,12 @@ def _read_root(registries: Registries, image: RemoteImage) -> Root:
     return read_root(registries, image)
 
 
+def _indices() -> Transport:
+    from chainbuild.registry.http.pooled_transport import PooledTransport
+
+    return PooledTransport()
+
+
 def _hand_over(local_name: str, platform: Platform, destination: str) -> None:
     from chainbuild.builder.buildx import hand_over
 
@@ -169,6 +175,8 @@ class Backends(Struct, frozen=True, kw_only=True):
     local: LocalStore = field(default_factory=LocalStore)
     remotes: RemoteContent | None = None
     """Queries the addresses that Dockerfiles fetch from; None: the network."""
+    indices: Callable[[], Transport] = _indices
+    """Returns the transport of package repositories."""
     tree_notes: Callable[[Path], Mapping[str, str]] = _tree_notes
     """Returns the notes about a tree for its records."""
     seen: Callable[[ChainRegistry], SeenRecords] = SeenRecords.of

@@ -25,7 +25,7 @@ from chainbuild.images.compose_layers import FILES, join
 from chainbuild.model import Step, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan
 from chainbuild.records.keys import Components
-from chainbuild.records.record import Record
+from chainbuild.records.record import REFRESHED, Record
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import OF_TESTS, WarningList
@@ -110,7 +110,7 @@ class Executor:
                     del waiting[step.id]
                     self._skip([step.id, *dependents(self._graph, [step.id])], waiting, DEADLINE)
                     continue
-                group = candidates(step, waiting)
+                group = candidates(step, waiting, self._services.planner.updates)
                 for member in group:
                     del waiting[member.id]
                 running.start(pool, group, self._execute, self._groups.run)
@@ -310,6 +310,9 @@ class Executor:
             sent=self._services.planner.with_fresh_inputs().sent(step, facts),
             extra=stage_args(step, *of_chain(step, images)),
         )
+        if self._services.planner.updates(step.id):
+            # What the builder has cached was made with the older lists of packages.
+            spec = replace(spec, no_cache=True)
         return self._services.acceleration.applied(step, spec)
 
     def _recorded(
@@ -329,7 +332,14 @@ class Executor:
         finished_image = services.finisher.finish(step, spec, image, images, provenance)
         image = finished_image.image
         parent = images.get(step.parent)
-        notes = {**finished_image.notes, **services.acceleration.notes(step), **self._builds.notes(step.id)}
+        updates = services.planner.updates(step.id)
+        refreshed = {REFRESHED: updates} if updates else {}
+        notes = {
+            **finished_image.notes,
+            **refreshed,
+            **services.acceleration.notes(step),
+            **self._builds.notes(step.id),
+        }
         record = Record.of_image(
             image,
             components,

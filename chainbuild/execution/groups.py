@@ -52,12 +52,22 @@ class Member(Struct, frozen=True, kw_only=True):
         return replace(components, images=images) == self.components
 
 
-def candidates(first: Step, waiting: Mapping[StepId, Step]) -> tuple[Step, ...]:
-    """Return the first step and the waiting steps that could follow in its group, judged by the graph alone."""
+def candidates(
+    first: Step, waiting: Mapping[StepId, Step], alone: Callable[[StepId], object] = lambda _: False
+) -> tuple[Step, ...]:
+    """Return the first step and the waiting steps that could follow in its group, judged by the graph alone.
+
+    `alone` returns whether a step is built by itself: one that is built without the builder's cache.
+    """
     group = [first]
-    while len(group) < MOST_STEPS and _is_plain(last := group[-1]) and not _is_followed_by_work(last):
+    while (
+        len(group) < MOST_STEPS
+        and not alone(group[-1].id)
+        and _is_plain(last := group[-1])
+        and not _is_followed_by_work(last)
+    ):
         following = next((step for step in waiting.values() if step.needs == (last.id,)), None)
-        if following is None or not _is_plain(following) or following.platform != last.platform:
+        if following is None or alone(following.id) or not _is_plain(following) or following.platform != last.platform:
             break
         group.append(following)
     return tuple(group)

@@ -26,6 +26,8 @@ class ExecutionOptions(Struct, frozen=True, kw_only=True):
     """Treat warnings of the minimize stage and of the proofs as errors."""
     load: bool = True
     renewal: Renewal = field(default_factory=Renewal)
+    outdated: str = ""
+    """Renew the steps whose packages have updates: `all` updates, or those for `security`; empty: no step."""
     tolerance: Mapping[StepId, ChangeTolerance] = field(default_factory=dict)
     """Changes that do not cause a rebuild, by step."""
     first: int | None = None

@@ -63,18 +63,31 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
     graph = with_trigger_images(graph, found, build_platform=build_platform)
     found |= find_all(finder, _not_in(found, graph))
     index = RecordIndex(session.registries, graph.chains, session.records.keyring, session.records.seen)
-    planner = Planner(
-        session.records,
-        InputReader(build_platform, remotes=backends.remotes),
-        lambda step: _external_facts(step, found),
-        renewal=options.renewal,
-        pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,
-        tolerance=options.tolerance,
-        clock=backends.clock,
-        index=index,
-        passed=proofs_stand,
-    )
-    return PlannedRun(plan=make_plan(graph, planner), found=found, planner=planner, index=index, asked=asked)
+
+    def planner_with(renewal: Renewal) -> Planner:
+        return Planner(
+            session.records,
+            InputReader(build_platform, remotes=backends.remotes),
+            lambda step: _external_facts(step, found),
+            renewal=renewal,
+            pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,
+            tolerance=options.tolerance,
+            clock=backends.clock,
+            index=index,
+            passed=proofs_stand,
+        )
+
+    planner = planner_with(options.renewal)
+    plan = make_plan(graph, planner)
+    if options.outdated:
+        from chainbuild.execution.outdated_steps import find_renewals
+
+        renewals = find_renewals(plan, session, security=options.outdated == "security")
+        if renewals.reasons:
+            outdated = replace(options.renewal, outdated=renewals.reasons, updates=renewals.updates)
+            planner = planner_with(outdated)
+            plan = make_plan(graph, planner)
+    return PlannedRun(plan=plan, found=found, planner=planner, index=index, asked=asked)
 
 
 def _not_in(found: Found, graph: Graph) -> list[ImageInput]:
@@ -339,7 +352,7 @@ def _generations(session: Session, options: ExecutionOptions) -> Generations:
     def plan_of(graph: Graph) -> Plan:
         # Suppress messages: the runs that build those platforms emit them.
         quiet = replace(session, emit=lambda _: None)
-        return plan_run(graph, quiet, replace(options, first=None, renewal=Renewal())).plan
+        return plan_run(graph, quiet, replace(options, first=None, renewal=Renewal(), outdated="")).plan
 
     return Generations(session.records, options.graph_for, plan_of)
 

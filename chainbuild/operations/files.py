@@ -15,8 +15,7 @@ from chainbuild.comparison.image_files import Found, ImageFiles
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.images.inventory import trail_of
 from chainbuild.minimize.root import parent
-from chainbuild.operations.minimize_reports import base_layers
-from chainbuild.records.record import Record
+from chainbuild.records.record import Record, base_layers
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage, resolve

@@ -112,7 +112,7 @@ def _published(
 ) -> RemoteImage | None:
     image = layout.images[decision.step.id]
     target = request.places.target(image)
-    if target is None or decision.components is None or request.options.renewal.refresh:
+    if target is None or decision.components is None or request.options.renewal.refresh or request.options.outdated:
         return None
     try:
         return published_as(

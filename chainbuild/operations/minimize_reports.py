@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from chainbuild.images.attachments import attached_report
 from chainbuild.images.inventory import trail_of
 from chainbuild.minimize.account import STATES
 from chainbuild.minimize.report import MINIMIZE_SCHEMA, READABLE_SCHEMAS
-from chainbuild.records.record import Record
+from chainbuild.records.record import Record, base_layers
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
 from chainbuild.registry.contents import FileOrigin, origins
@@ -155,21 +155,6 @@ def _parents(records: RecordStore, minimized: Minimized) -> Iterator[tuple[Recor
             except NotFoundInRegistryError:
                 return
             yield record, Manifest.of(raw, where=str(record.step))
-
-
-def base_layers(added: int, layers: Sequence[Descriptor]) -> int:
-    """Return the number of layers that a step's image shares with its parent, from the number of bytes that the step added.
-
-    Configs differ by a few bytes, so a layer of a few bytes may be
-    assigned to the wrong side, which is invisible in the report.
-    """
-    above = 0
-    best, nearest = len(layers), abs(added)
-    for count in range(len(layers) - 1, -1, -1):
-        above += layers[count].size
-        if abs(added - above) < nearest:
-            best, nearest = count, abs(added - above)
-    return best
 
 
 def _name(step: StepId) -> str:

@@ -47,6 +47,14 @@ def parse_repository(text: str) -> ImageReference:
     return reference
 
 
+def parse_outdated(flag: str, text: str | None, collector: ProblemCollector) -> str:
+    """Return which updates of packages cause a rebuild, `all` or `security`; empty if none do. Problems go to the collector."""
+    chosen = text or ""
+    if chosen not in {"", "all", "security"}:
+        collector.add(f"{flag}={chosen}: neither all nor security", f"Use {flag}, or {flag}=security.")
+    return chosen
+
+
 def parse_platforms(text: str, collector: ProblemCollector) -> tuple[Platform, ...]:
     """Parse a comma-separated list of platforms, adding problems to the collector."""
     platforms: list[Platform] = []

@@ -12,6 +12,7 @@ from chainbuild.model import Graph, Step
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
+from chainbuild.step_id import StepId
 
 if TYPE_CHECKING:
     from chainbuild.context.files import ContextFile
@@ -92,12 +93,16 @@ class Inputs(Protocol):
 
 
 class Renewal(Struct, frozen=True, kw_only=True):
-    """When to rebuild an unchanged step: always, or if its image is older than `refresh_after` seconds."""
+    """When to rebuild an unchanged step: always, if its image is older than `refresh_after` seconds, or if it is outdated."""
 
     refresh: bool = False
     refresh_after: float | None = None
     since: float = 0.0
     """Start of this run in seconds since the epoch. Images built since then are not rebuilt again."""
+    outdated: Mapping[StepId, str] = {}
+    """The steps whose packages have updates, with the reason in words."""
+    updates: Mapping[StepId, str] = {}
+    """The same steps, with the updates as their records note them (`records.record.REFRESHED`)."""
 
 
 class Decision(Struct, frozen=True, kw_only=True):

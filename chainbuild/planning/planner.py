@@ -129,7 +129,7 @@ class Planner:
         newest = self._records.last(step.repository, step.family)
         last, tolerance = newest.record, self._lenient.get(step.id)
         if last and tolerance and _alike(step, last.components, components, tolerance):
-            why = self._renewed(last) or self._records.misfit(step.repository, last)
+            why = self._renewed(step, last) or self._records.misfit(step.repository, last)
             if not why:
                 return self._reused(step, last, f"reused in spite of changes ({tolerance.flag})", components)
             return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=last)
@@ -143,7 +143,7 @@ class Planner:
         """
         if step.id in self._pinned_steps:
             return True
-        if last is None or self._renewed(last):
+        if last is None or self._renewed(step, last):
             return False
         alike = with_parent_of(step, components, last)
         tolerance = self._lenient.get(step.id)
@@ -153,16 +153,16 @@ class Planner:
         """Return the decision if there is a valid record of this key, else the reason why the record is invalid."""
         record = self._index.lookup(step.repository, components) if self._index else None
         if record:
-            return self._decision(step, record, self._renewed(record), components), ""
+            return self._decision(step, record, self._renewed(step, record), components), ""
         lookup = self._records.look_up(step.repository, components.key)
         why = ""
         if lookup.record:
-            renewed = self._renewed(lookup.record)
+            renewed = self._renewed(step, lookup.record)
             why = renewed or self._records.misfit(step.repository, lookup.record)
             if renewed or not why:
                 return self._decision(step, lookup.record, why, components), ""
         other = self._records.elsewhere(components.key)
-        if other and not self._renewed(other[0]):
+        if other and not self._renewed(step, other[0]):
             is_own = other[1].repository == step.repository.repository
             reason = "unchanged" if is_own else f"unchanged (from {other[1].repository})"
             return self._reused(step, other[0], reason, components, source=other[1]), ""
@@ -227,8 +227,12 @@ class Planner:
             step=step, cached_record=record, reason=reason, components=components, previous_record=record, source=source
         )
 
-    def _renewed(self, record: Record) -> str:
-        """Return the flag that requires a rebuild of an unchanged step; empty if none does."""
+    def updates(self, step: StepId) -> str:
+        """Return the updates of packages for which a step is renewed, as its record notes them; empty if there are none."""
+        return self._renewal.updates.get(step, "")
+
+    def _renewed(self, step: Step, record: Record) -> str:
+        """Return the reason to rebuild an unchanged step: a flag, or the updates of its packages; empty if there is none."""
         age = self._clock() - record.built_at
         if record.built_at >= self._renewal.since > 0:
             return ""
@@ -236,7 +240,7 @@ class Planner:
             return "--refresh"
         if self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
             return f"older than --refresh-after ({_days(age)} old)"
-        return ""
+        return self._renewal.outdated.get(step.id, "")
 
     def _explained(self, step: Step, newest: Lookup, components: Components, images: Mapping[str, ImageFacts]) -> str:
         if newest.record is None:

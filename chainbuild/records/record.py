@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -15,6 +15,7 @@ from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest
 from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.oci import Descriptor
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import WarningList
 from chainbuild.trust.envelope import Envelope
@@ -24,6 +25,8 @@ from chainbuild.values import convert
 SCHEMA: Final = "chainbuild.record/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.record.v2+json"
 """The DSSE payload type of a record, and the artifact type of the manifest that holds the signed record."""
+REFRESHED: Final = "refreshed for"
+"""The note with the updates of packages for which a step was renewed: renewing it for them again would gain nothing."""
 UNSIGNED_ARTIFACT_TYPE: Final = "application/vnd.chainbuild.record.v1+json"
 """The artifact type of the unsigned records of earlier versions."""
 
@@ -142,6 +145,21 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 _REQUIRED: Final = frozenset(Record.__struct_fields__) - {"components", "warnings"}
+
+
+def base_layers(added: int, layers: Sequence[Descriptor]) -> int:
+    """Return the number of layers that a step's image shares with its parent, from the number of bytes that the step added.
+
+    Configs differ by a few bytes, so a layer of a few bytes may be
+    assigned to the wrong side, which is invisible in the report.
+    """
+    above = 0
+    best, nearest = len(layers), abs(added)
+    for count in range(len(layers) - 1, -1, -1):
+        above += layers[count].size
+        if abs(added - above) < nearest:
+            best, nearest = count, abs(added - above)
+    return best
 
 
 class Lookup(Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from chainbuild.native.settings import NativeChoice, NativeMode, NativeSettings
 from chainbuild.parsing.option_values import (
     ProblemCollector,
     comma_list,
+    parse_outdated,
     parse_platforms,
     parse_repository,
     read_build_args,
@@ -103,6 +104,7 @@ def execution_options(
         refuse_stale_index=options.fail_if_stale_index,
         first=first,
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
+        outdated=parse_outdated("--refresh-outdated", options.refresh_outdated, collector),
         renewal=Renewal(refresh=options.refresh, refresh_after=age, since=time.time()),
     )
 

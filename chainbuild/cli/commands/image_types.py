@@ -113,6 +113,7 @@ def plan(
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    refresh_outdated: flags.RefreshOutdated = None,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -128,7 +129,13 @@ def plan(
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+        options,
+        build_args=build_arg,
+        secrets=secret,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        refresh_outdated=refresh_outdated,
+        native=native,
     )
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return create_types(read_image_types(options), show)
@@ -154,6 +161,7 @@ def build(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    refresh_outdated: flags.RefreshOutdated = None,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -177,7 +185,13 @@ def build(
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
     options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+        options,
+        build_args=build_arg,
+        secrets=secret,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        refresh_outdated=refresh_outdated,
+        native=native,
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
@@ -203,6 +217,7 @@ def update(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    refresh_outdated: flags.RefreshOutdated = None,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -226,7 +241,13 @@ def update(
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private)
     options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
+        options,
+        build_args=build_arg,
+        secrets=secret,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        refresh_outdated=refresh_outdated,
+        native=native,
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chainbuild.cli import completion, flags
+from chainbuild.cli.parser import Command
 from chainbuild.values import replace
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def report(
     return 0
 
 
-class _WithCommand(flags.Command):
+class _WithCommand(Command):
     """Pass everything after `--` as the command to run, even if it looks like flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

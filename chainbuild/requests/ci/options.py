@@ -39,6 +39,8 @@ class CiOptions(RunOptions, frozen=True, kw_only=True):
     install: str | None = None
     install_image: str | None = None
     runners: Sequence[str] | None = None
+    nightly: str | None = None
+    """`all` or `security`: rebuild what is outdated every night."""
     public: str | None = None
     private: str | None = None
     allow_secret_files: bool = False

@@ -16,7 +16,7 @@ from chainbuild.ci.quoting import join
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_types.secrets import ALLOW
 from chainbuild.model import Step, StepKind
-from chainbuild.parsing.option_values import ProblemCollector
+from chainbuild.parsing.option_values import ProblemCollector, parse_outdated
 from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.http.auth import is_this_machine
 from chainbuild.requests.build import BuildRequest
@@ -83,6 +83,7 @@ class _Maker:
         self.lines = replace(lines, names_builder=tree.names_builders)
         self.installation = self._installation(options)
         self._check_places(options)
+        self._nightly = parse_outdated("--nightly", options.nightly, collector)
         if options.branch and vendor.knows_branch:
             collector.add(
                 f"--branch: {vendor.title} builds the default branch of the repository",
@@ -101,6 +102,8 @@ class _Maker:
             notes += source.add_jobs(jobs, self.lines, lambda item: self.runners[item.name].labels, split)
         if tree.release:
             tree.release.add_job(jobs, self.lines, tree.platforms[0])
+        if self._nightly and self._vendor.schedules:
+            notes.append(f"add a nightly schedule for the default branch at {self._vendor.schedules}")
         return Pipeline(
             graph=JobGraph(jobs=tuple(jobs.jobs), notes=tuple(notes)),
             group=tree.name,
@@ -116,6 +119,7 @@ class _Maker:
             deadline_seconds=self._seconds,
             limit=self._vendor.limit,
             runners=self.runners,
+            nightly=self._nightly,
             made_by=made_by,
         )
 
@@ -217,5 +221,6 @@ def _made_by(options: CiOptions, arguments: RunArguments, maker: _Maker) -> str:
     words += [word for runner in options.runners or () for word in ("--runner", runner)]
     for flag, value in (("--deadline", options.deadline), ("--split", options.split)):
         words += [flag, value.strip().lower()] if value else []
+    words += [f"--nightly={options.nightly}"] if options.nightly else []
     words += maker.installation.flags
     return join(words)

@@ -100,6 +100,8 @@ class Surroundings:
         """The names of local images that were copied into the chain registry."""
         self.root_of_images = Root()
         """The distribution of all images; unknown, so that no native tools are made."""
+        self.indices: Transport | None = None
+        """Where package lists are fetched from, if a test has any."""
         self._stack = ExitStack()
 
     # The outside ------------------------------------------------------------------------------------------------------
@@ -158,6 +160,7 @@ class Surroundings:
             read_root=lambda registries, image: self.root_of_images,
             local=self.store,
             remotes=self.remotes.fresh(),
+            indices=self._indices,
             tree_notes=lambda root: self.notes,
             seen=lambda chain: self.seen,
             environ=self.key_variables,
@@ -168,6 +171,10 @@ class Surroundings:
     def _driver(self, builders: Mapping[str, str], no_cache: bool) -> FakeDriver:
         self.driver_settings.append((dict(builders), no_cache))
         return self.driver
+
+    def _indices(self) -> Transport:
+        assert self.indices is not None, "unit tests ask no package repository"
+        return self.indices
 
     def _hand_over(self, name: str, platform: Platform, destination: str) -> None:
         """Copy a local image to the chain registry, as the engine's builder does."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chainbuild.ci.actions import PINS
 from chainbuild.ci.jobs import Job, JobKind, JobSplit
-from chainbuild.ci.pipeline import Pipeline, Vendor, document
+from chainbuild.ci.pipeline import REFRESH, Pipeline, Vendor, document
 from chainbuild.ci.quoting import join, quote
 from chainbuild.cli import run
 from chainbuild.errors import WrongUseError
@@ -152,6 +152,31 @@ def test_github_gives_signing_key_only_to_the_default_branch(tree):
         signing = "${{ github.ref == 'refs/heads/main' && secrets.CHAINBUILD_SIGNING_KEY || '' }}"
         assert keys == ([] if name == "plan" else [signing])
     assert "SIGNING" not in str(workflow["env"])
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_nightly_run_refreshes_what_is_outdated_in_build_jobs(vendor, tree):
+    _, pipeline = read(vendor=vendor, registry="quay.io/robots", nightly="security")
+    text = document(VENDORS[vendor], pipeline)
+    workflow = valid(vendor, text)
+    jobs = workflow if vendor == "gitlab" else workflow["jobs"]
+    builds = {job.id for job in pipeline.graph.jobs if job.kind == "build"}
+    goes_on = {job.goes_on for job in pipeline.graph.jobs if job.kind == "build"} & jobs.keys()
+    assert {name for name, job in jobs.items() if REFRESH in str(job)} == builds | goes_on
+    assert "--nightly=security" in text.partition("\n\n")[0]
+    if vendor == "github":
+        assert workflow["on"]["schedule"] == [{"cron": "17 3 * * *"}]
+        value = "${{ github.event_name == 'schedule' && 'security' || '' }}"
+        assert {step["env"][REFRESH] for name in builds for step in jobs[name]["steps"] if REFRESH in str(step)} == {
+            value
+        }
+    else:
+        assert "add a nightly schedule" in text
+
+
+def test_nightly_of_another_kind_is_a_problem(tree):
+    with pytest.raises(WrongUseError, match="--nightly=often: neither all nor security"):
+        read(nightly="often")
 
 
 def test_github_actions_are_pinned_to_commits_with_versions(tree):

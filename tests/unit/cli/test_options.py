@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 from typer.main import get_command
 
 from chainbuild.cli.app import app
+from chainbuild.cli.parser import OPTIONAL_VALUES
 
 WHERE: Final = "chainbuild.cli.commands"
 OPTIONS: Final = ("--refresh-after", "--push", "--build-arg", "--deadline", "--builder")
@@ -112,6 +113,9 @@ def spellings(parameter: Any) -> Iterator[tuple[list[str], Any]]:
     elif parameter.is_flag:
         yield [flag], None
         yield from (([other], None) for other in parameter.secondary_opts)
+    elif flag in OPTIONAL_VALUES:
+        yield [flag], OPTIONAL_VALUES[flag].partition("=")[2]
+        yield [f"{flag}=some=text"], "some=text"
     elif parameter.type.name == "integer range":
         yield [flag, "7"], 7
     elif parameter.type.name in {"directory", "file", "path"}:

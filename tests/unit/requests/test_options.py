@@ -98,10 +98,11 @@ def test_project_setting_is_used_unless_given(name: str) -> None:
 
 def test_merge_keeps_options_that_no_project_file_has() -> None:
     options = RunOptions(first=20, only=30, until=40, refresh=True, no_cache=True, layer="os", alone=True)
-    options = replace(options, replace_index=True, fail_if_stale_index=True)
+    options = replace(options, replace_index=True, fail_if_stale_index=True, refresh_outdated="all")
     merged = options.merged(project())
     assert merged.root == Path("/tree")
-    kept = ("first", "only", "until", "refresh", "no_cache", "layer", "alone", "replace_index", "fail_if_stale_index")
+    steps = ("first", "only", "until", "refresh", "refresh_outdated", "no_cache", "layer", "alone")
+    kept = (*steps, "replace_index", "fail_if_stale_index")
     assert [getattr(merged, name) for name in kept] == [getattr(options, name) for name in kept]
 
 
@@ -115,6 +116,7 @@ EXECUTION: Final[dict[str, Any]] = {
     "fail_if_stale_index": True,
     "refresh": True,
     "refresh_after": "7d",
+    "refresh_outdated": "security",
     "deadline": "2h",
     "native": "check:5%",
     "native_steps": {"stock/20-*": "off"},
@@ -159,6 +161,12 @@ def test_other_kind_of_run_gets_all_common_options(kind: type[CommonOptions], ow
     options = as_kind(kind, RunOptions(**common), **own)
     assert {name: getattr(options, name) for name in common} == common
     assert as_kind(kind, RunOptions(**common), **own, root=Path("/other")).root == Path("/other")
+
+
+def test_outdated_of_another_kind_is_a_problem() -> None:
+    collector = ProblemCollector()
+    execution_options(CommonOptions(refresh_outdated="often"), collector)
+    assert [problem.message for problem in collector.problems] == ["--refresh-outdated=often: neither all nor security"]
 
 
 def test_check_of_native_tools_needs_the_cache() -> None:

@@ -1,0 +1,195 @@
+"""Compare the packages of images with their sources. Each source is fetched once for all images that trust the same keys."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from chainbuild.outdated.alpine import ApkIndex, ApkPolicy, ApkSettings, read_apk_index
+from chainbuild.outdated.apt_index import AptIndex, read_indices, read_release
+from chainbuild.outdated.apt_policy import AptPolicy
+from chainbuild.outdated.apt_settings import AptSettings, AptSource
+from chainbuild.outdated.fetching import Fetcher, Store, shown
+from chainbuild.outdated.inventory import Inventory
+from chainbuild.outdated.model import (
+    APK,
+    DEB,
+    PYPI,
+    Finding,
+    Installed,
+    SourceError,
+    SourceReport,
+    SourceState,
+    State,
+)
+from chainbuild.outdated.python_index import PythonIndex, PythonPolicy
+from chainbuild.registry.http.transport import Transport
+
+_AT_ONCE: Final = 8
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Sources:
+    """The sources of packages of any number of images. Thread-safe."""
+
+    def __init__(
+        self, transport: Transport, store: Store | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store or Store()
+        self.fetcher = Fetcher(transport, self._store)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._indices: dict[str, tuple[AptIndex, ...] | ApkIndex | None] = {}
+        self._reports: dict[str, SourceReport] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._problems: dict[str, None] = {}
+        self._policies: dict[str, AptPolicy] = {}
+        self._python_index = PythonIndex(self.fetcher)
+
+    @property
+    def reports(self) -> tuple[SourceReport, ...]:
+        """The sources that were asked so far."""
+        unique = {(report.kind, report.name, report.reason): report for report in self._reports.values()}
+        return tuple(sorted(unique.values(), key=lambda report: (report.kind, report.name)))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was not understood in the settings of images."""
+        return tuple(self._problems)
+
+    def compare(self, inventory: Inventory) -> tuple[Finding, ...]:
+        """Return what is known about every package of an image, in their order."""
+        by_kind = {kind: [item for item in inventory.packages if item.kind == kind] for kind in (DEB, APK, PYPI)}
+        found = {
+            DEB: iter(self._apt(inventory, by_kind[DEB]) if by_kind[DEB] else ()),
+            APK: iter(self._apk(inventory.apk, by_kind[APK]) if by_kind[APK] else ()),
+            PYPI: iter(self._python(inventory, by_kind[PYPI]) if by_kind[PYPI] else ()),
+        }
+        return tuple(next(found[package.kind]) for package in inventory.packages)
+
+    # Debian and Ubuntu ------------------------------------------------------------------------------------------------
+
+    def _apt(self, inventory: Inventory, packages: Sequence[Installed]) -> list[Finding]:
+        settings = inventory.apt
+        if not settings.sources:
+            note = "the image has no sources of apt"
+            return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
+        chosen = sorted({package.arch for package in packages} - {"all", ""} | {inventory.architecture})
+        key = _digest(settings, inventory.architecture, chosen)
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._policies:
+                results = _at_once(lambda source: self._apt_source(source, settings, chosen), settings.sources)
+                indices = [index for result in results for index in result or ()]
+                policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
+                self._notice(*settings.problems, *policy.problems)
+                self._policies[key] = policy
+        return [self._policies[key].find(package) for package in packages]
+
+    def _apt_source(
+        self, source: AptSource, settings: AptSettings, architectures: Sequence[str]
+    ) -> tuple[AptIndex, ...] | None:
+        paths = source.keyrings or settings.trusted
+        key = _digest(source, [settings.keys.get(path, b"") for path in paths], settings.ignores_dates, architectures)
+        name = shown(source.uri) + source.name.removeprefix(source.uri.rstrip("/"))
+
+        def read() -> tuple[tuple[AptIndex, ...], SourceReport]:
+            release = read_release(self.fetcher, source, settings, self._clock())
+            state = SourceState.OK if release.is_verified else SourceState.TRUSTED
+            reason = "" if release.is_verified else "not signed by a key of the image, but the image trusts it"
+            report = SourceReport(kind=DEB, name=name, state=state, reason=reason, date=release.date)
+            return read_indices(self.fetcher, self._store, source, release, architectures), report
+
+        result = self._once(key, DEB, name, read)
+        return result if isinstance(result, tuple) else None
+
+    # Alpine -----------------------------------------------------------------------------------------------------------
+
+    def _apk(self, settings: ApkSettings, packages: Sequence[Installed]) -> list[Finding]:
+        self._notice(*settings.problems)
+        if not settings.repositories:
+            note = "the image has no repositories of apk"
+            return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
+        results = _at_once(lambda pair: self._apk_source(*pair, settings), settings.repositories)
+        found = [index for index in results if index is not None]
+        policy = ApkPolicy(settings, found, complete=None not in results)
+        return [policy.find(package) for package in packages]
+
+    def _apk_source(self, address: str, tag: str, settings: ApkSettings) -> ApkIndex | None:
+        name = f"{shown(address)} {settings.architecture}"
+
+        def read() -> tuple[ApkIndex, SourceReport]:
+            index = read_apk_index(self.fetcher, address, tag, settings)
+            return index, SourceReport(kind=APK, name=name, state=SourceState.OK)
+
+        result = self._once(_digest(name, tag, sorted(settings.keys.items())), APK, name, read)
+        return result if isinstance(result, ApkIndex) else None
+
+    # Python -----------------------------------------------------------------------------------------------------------
+
+    def _python(self, inventory: Inventory, packages: Sequence[Installed]) -> list[Finding]:
+        policy = PythonPolicy(self._python_index, inventory.python, packages)
+        name = " ".join(map(shown, inventory.python.indices))
+
+        def find(package: Installed) -> Finding:
+            try:
+                finding = policy.find(package)
+            except SourceError as error:
+                self._report(name, SourceReport(kind=PYPI, name=name, state=error.state, reason=error.reason))
+                return Finding(package=package, state=State.UNKNOWN, note="its index could not be read")
+            return finding
+
+        found = _at_once(find, packages)
+        with self._lock:
+            self._reports.setdefault(name, SourceReport(kind=PYPI, name=name, state=SourceState.OK))
+        return found
+
+    # Every source once ------------------------------------------------------------------------------------------------
+
+    def _once(
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        read: Callable[[], tuple[tuple[AptIndex, ...] | ApkIndex, SourceReport]],
+    ) -> tuple[AptIndex, ...] | ApkIndex | None:
+        """Return the result of `read` for a key, and report the source; None if it cannot be used."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._indices:
+                result: tuple[AptIndex, ...] | ApkIndex | None = None
+                try:
+                    result, report = read()
+                except SourceError as error:
+                    report = SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
+                self._indices[key] = result
+                self._report(key, report)
+            return self._indices[key]
+
+    def _report(self, key: str, report: SourceReport) -> None:
+        with self._lock:
+            self._reports[key] = report
+
+    def _notice(self, *texts: str) -> None:
+        with self._lock:
+            self._problems.update(dict.fromkeys(texts))
+
+
+def _digest(*values: Any) -> str:
+    """Return a digest of settings. Images with the same settings share what was read."""
+    return hashlib.sha256(msgspec.msgpack.encode(values)).hexdigest()
+
+
+def _at_once(work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+    """Return the results of `work` for all items, in their order."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
+        return list(threads.map(work, items))
