@@ -103,6 +103,7 @@ def execution_options(
         refuse_stale_index=options.fail_if_stale_index,
         first=first,
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
+        rebase=options.rebase,
         renewal=Renewal(refresh=options.refresh, refresh_after=age, since=time.time()),
     )
 

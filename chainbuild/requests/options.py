@@ -92,6 +92,7 @@ class CommonOptions(SessionOptions, frozen=True, kw_only=True):
     secrets: Sequence[str] | None = None
     refresh: bool = False
     refresh_after: str | None = None
+    rebase: bool = False
     deadline: str | None = None
     jobs: int | None = None
     keep_going: bool | None = None

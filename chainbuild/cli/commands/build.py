@@ -39,6 +39,7 @@ def build(
     until: flags.Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoingOrNot = None,
@@ -68,7 +69,9 @@ def build(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after)
+    options = replace(
+        options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, rebase=rebase
+    )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load, native=native, no_cache=no_cache)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
@@ -106,6 +109,7 @@ def plan(
     until: flags.Until = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -119,7 +123,14 @@ def plan(
     options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
     options = replace(
-        options, first=first, only=only, until=until, refresh=refresh, refresh_after=refresh_after, native=native
+        options,
+        first=first,
+        only=only,
+        until=until,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        rebase=rebase,
+        native=native,
     )
     options = replace(options, no_cache=no_cache)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)

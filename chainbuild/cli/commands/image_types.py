@@ -113,6 +113,7 @@ def plan(
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -127,9 +128,8 @@ def plan(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
-    )
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after, rebase=rebase)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return create_types(read_image_types(options), show)
 
@@ -154,6 +154,7 @@ def build(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -176,9 +177,8 @@ def build(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
-    )
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after, rebase=rebase)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return create_types(read_image_types(options), show)
@@ -203,6 +203,7 @@ def update(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -225,9 +226,8 @@ def update(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private)
-    options = replace(
-        options, build_args=build_arg, secrets=secret, refresh=refresh, refresh_after=refresh_after, native=native
-    )
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after, rebase=rebase)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return update_types(read_image_types(options), show)

@@ -87,6 +87,7 @@ def layer(
     alone: Alone = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     deadline: flags.Deadline = None,
     push: flags.PushImage = False,
@@ -116,7 +117,9 @@ def layer(
     )
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native, deadline=deadline)
+    options = replace(
+        options, refresh=refresh, refresh_after=refresh_after, rebase=rebase, native=native, deadline=deadline
+    )
     options = replace(options, push=push or None, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     options = replace(options, load=False if no_load else None, tests=False if no_tests else None)
     show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)

@@ -66,6 +66,7 @@ def plan(
     builder: flags.Builders = None,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -78,7 +79,7 @@ def plan(
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
-    options = replace(options, refresh=refresh, refresh_after=refresh_after, native=native)
+    options = replace(options, refresh=refresh, refresh_after=refresh_after, rebase=rebase, native=native)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_science(read_science(options), show)
 
@@ -102,6 +103,7 @@ def build(
     no_cache: flags.NoCache = False,
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -125,6 +127,7 @@ def build(
         options,
         refresh=refresh,
         refresh_after=refresh_after,
+        rebase=rebase,
         native=native,
         jobs=jobs,
         keep_going=keep_going,
