@@ -17,6 +17,8 @@ from chainbuild.errors import BuildFailedError, NotFoundInRegistryError, NotProv
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.step_inputs import StepInputs, digests
+from chainbuild.host.package_data import shipped
+from chainbuild.images.attachments import attach_bill, attached_bill, exact_name
 from chainbuild.images.provenance import with_post_build_labels, with_provenance
 from chainbuild.images.runtime_config import carried_over
 from chainbuild.layouts.test_files import VERDICT
@@ -27,6 +29,7 @@ from chainbuild.planning.planner import digest_note
 from chainbuild.proof.imports import VERDICT as IMPORTS
 from chainbuild.proof.trace.proof import VERDICT as TRACE
 from chainbuild.rebase.bases import BasePair
+from chainbuild.rebase.bill import bill_of
 from chainbuild.rebase.configuration import ConfigurationConflictError, rebased_config, with_layer
 from chainbuild.rebase.images import merged_layer, put_rebased
 from chainbuild.rebase.prove import RebaseVerdict, StepContent, prove, shortened
@@ -52,6 +55,10 @@ REBASE: Final = "rebase"
 LIBRARIES: Final = "libraries"
 OF_RUNS: Final = frozenset({VERDICT, TRACE})
 """The verdicts that a container gave: they are obtained anew."""
+_SHIPPED: Final = {
+    StepKind.MINIMIZE: "utilities/Dockerfile-minimize",
+    StepKind.PRODUCE: "utilities/Dockerfile-production",
+}
 _MOST_REMEMBERED: Final = 16
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -183,6 +190,9 @@ class StepRebaser:
 
     def _composed(self, moved: Moved, origins: Mapping[str, RemoteImage], key: str) -> Composed:
         """Prove a step and compose its image. Errors: `NotRebasedError`."""
+        if (file := _SHIPPED.get(moved.step.kind)) and moved.step.read_dockerfile() != shipped(file).read_bytes():
+            # It may read anything of its images.
+            raise NotRebasedError("the tree has a Dockerfile of its own for this stage")
         if moved.step.kind is StepKind.MINIMIZE:
             self._prove_minimized(moved, origins)
             return Composed(image=moved.built, verdicts={REBASE: "what minimize keeps did not change"})
@@ -306,6 +316,8 @@ class StepRebaser:
             return Composed(image=image, verdicts=verdicts)
         notes = {BUILT_AS: str(image.digest)}
         image = replace_config(self._registries, image, final, destination)
+        if attached_bill(self._registries, moved.built.reference) is not None:
+            attach_bill(self._registries, image.reference, bill_of(self._registries, image, exact_name(image)))
         return Composed(image=image, verdicts=verdicts, notes=notes)
 
     def _record(

@@ -13,8 +13,7 @@ from chainbuild.values import replace
 REBASED: Final = "rebased"
 """The note of a record whose image was rebased: `from IMAGE onto IMAGE`."""
 PRODUCTION_IMAGE: Final = "PRODUCTION_IMAGE"
-MINIMIZED_IMAGE: Final = "MINIMIZED_IMAGE"
-_OF_STAGES: Final = frozenset({CHAIN_IMAGE, PRODUCTION_IMAGE, MINIMIZED_IMAGE})
+_OF_STAGES: Final = frozenset({CHAIN_IMAGE, PRODUCTION_IMAGE})
 
 
 def moved_images(step: Step, last: Record | None, components: Components) -> tuple[str, ...]:

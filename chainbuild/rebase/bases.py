@@ -95,7 +95,8 @@ class BasePair:
 
     def _is_linker_script(self, path: str) -> bool:
         entry = self.new.files.get(path) or self.old.files[path]
-        return path.endswith(".so") and entry.kind == "file" and entry.content not in {*self.old.elves, *self.new.elves}
+        is_elf = entry.content in self.old.elves or entry.content in self.new.elves
+        return path.endswith(".so") and entry.kind == "file" and not is_elf
 
 
 def _release(tree: ImageTree) -> Mapping[str, str]:

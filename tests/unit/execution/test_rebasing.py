@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from chainbuild.comparison.contents import read_contents
 from chainbuild.events import StepFinished
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
+from chainbuild.images.attachments import attached_bill
 from chainbuild.model import Graph
 from chainbuild.planning.decisions import Renewal
 from chainbuild.planning.moved import REBASED
@@ -41,7 +43,7 @@ RUN = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN install /opt\n"
 class RebaseWorld(World):
     def __init__(self, root: Path, writes: Mapping[str, Mapping[str, Content]] = WRITES) -> None:
         super().__init__(root)
-        self.write({f"stock/{name.replace('-', '-Dockerfile-')}": RUN for name in writes} | STAGES)
+        self.write({f"stock/{name.replace('-', '-Dockerfile-')}": RUN for name in writes})
         self.move(OLD)
 
         def content(spec: BuildSpec) -> str:
@@ -222,6 +224,7 @@ def test_changed_environment_of_the_base_is_built(world: RebaseWorld) -> None:
 def test_moved_production_image_rebases_the_stages(tmp_path: Path) -> None:
     world = RebaseWorld(tmp_path)
     world.production_image({**BASE, "/etc/issue": b"first"})
+    world.driver.bill = b'{"spdxVersion": "SPDX-2.3"}'
     world.run()
     world.production_image({**BASE, "/etc/issue": b"patched"}, labels={"version": "2"})
     world.begin_again()
@@ -232,7 +235,21 @@ def test_moved_production_image_rebases_the_stages(tmp_path: Path) -> None:
     image = world.resolved(f"{REPOSITORY}:v1-stock-amd64")
     assert image.config.label("version") == "2"
     assert image.config.label(TRAIL_LABEL)
+    bill = json.loads(attached_bill(world.registries, image.reference) or b"{}")
+    assert {package["name"] for package in bill["packages"]} >= {"libc6"}
     assert {decision.action for decision in world.plan().decisions} == {"reuse"}
+
+
+def test_stages_of_the_tree_itself_are_built(tmp_path: Path) -> None:
+    world = RebaseWorld(tmp_path)
+    world.write(STAGES)
+    world.production_image(BASE)
+    world.run()
+    world.production_image({**BASE, "/etc/issue": b"new"})
+    world.begin_again()
+    assert world.run(rebase=True).succeeded
+    assert without_platform(world.driver.built) == ["stock/minimize", "stock/production"]
+    assert "the tree has a Dockerfile of its own for this stage" in world.refusals
 
 
 def test_moved_base_builds_stages_that_keep_changed_files(world: RebaseWorld) -> None:
