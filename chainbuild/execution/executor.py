@@ -60,7 +60,8 @@ class Executor:
             # Imported late: few runs rebase a step.
             from chainbuild.execution.rebasing import StepRebaser
 
-            self._rebased = StepRebaser(services, self.outcome, self._inputs, warn=self._warn).rebased
+            rebaser = StepRebaser(services, self.outcome, self._inputs, warn=self._warn, failed=self._failed)
+            self._rebased = rebaser.rebased
         self._groups = GroupBuilder(
             services,
             self.outcome,

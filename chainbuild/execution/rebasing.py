@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from chainbuild import events
 from chainbuild.builder.build_spec import staging_reference
 from chainbuild.dockerfile import parse
-from chainbuild.errors import BuildFailedError, NotFoundInRegistryError, NotProvenError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, RegistryError
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.step_inputs import StepInputs, digests
@@ -60,8 +60,8 @@ _SHIPPED: Final = {
     StepKind.PRODUCE: "utilities/Dockerfile-production",
 }
 _MOST_REMEMBERED: Final = 16
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class NotRebasedError(Exception):
@@ -99,12 +99,15 @@ class StepRebaser:
         inputs: StepInputs,
         *,
         warn: Callable[[Step, Record], None],
+        failed: Callable[[Step, float, ChainbuildError], None],
     ) -> None:
+        """`warn` reports the warnings of a record, `failed` the failure of a step that began at a monotonic time."""
         self._services = services
         self._registries = services.registries
         self._outcome = outcome
         self._inputs = inputs
         self._warn = warn
+        self._failed = failed
         self._reader = LayerReader(services.registries)
         self._pairs: dict[tuple[tuple[Digest, ...], tuple[Digest, ...]], BasePair] = {}
         self._trees: dict[tuple[Digest, ...], ImageTree] = {}
@@ -113,7 +116,7 @@ class StepRebaser:
     def rebased(self, decision: Decision) -> StepResult | None:
         """Rebase a step that would be built; None if it has to be built. The reasons are reported.
 
-        Errors: those of the registry.
+        Errors: those of writing the record and the tag; `NotProvenError` if warnings are errors in this run.
         """
         if not decision.rebase or decision.components is None or decision.previous_record is None:
             return None
@@ -122,24 +125,22 @@ class StepRebaser:
             events.StepStarted(step=step.id, activity=REBASE, log_path=self._services.log_path(step.id))
         )
         try:
-            moved = Moved(step=step, last=last, built=self._built(step, last), images=self._inputs.images(step)[1])
-            names = moved_images(step, last, decision.components)
-            if not names:
-                raise NotRebasedError("more than its base changed")
-            origins = {name: self._origin(moved, name) for name in names}
-            composed = self._composed(moved, origins, decision.components.key)
-            record = self._record(moved, composed, origins, decision.components)
-            record = self._tested(moved, composed.image, record)
-        except NotRebasedError as error:
-            text = "\n".join(
-                (f"{step.id} cannot be rebased, so it is built:", *(f"    {why}" for why in error.reasons))
-            )
+            record = self._proven(decision.components, step, last)
+        except (NotRebasedError, RegistryError) as error:
+            reasons = error.reasons if isinstance(error, NotRebasedError) else (error.message,)
+            text = "\n".join((f"{step.id} cannot be rebased, so it is built:", *(f"    {why}" for why in reasons)))
             self._services.emit(events.Message(text=text))
             return None
-        self._services.records.write(step.repository, record)
-        self._warn(step, record)
-        self._services.before_name(step, record.image)
-        put_tag(self._registries, step.reference, record.image)
+        summary = record.verdicts[REBASE]
+        self._services.emit(events.Verdict(step=step.id, proof=REBASE, passed=True, summary=summary, findings=()))
+        try:
+            self._services.records.write(step.repository, record)
+            self._warn(step, record)
+            self._services.before_name(step, record.image)
+            put_tag(self._registries, step.reference, record.image)
+        except ChainbuildError as error:
+            self._failed(step, started, error)
+            raise
         self._services.emit(
             events.StepFinished(
                 step=step.id,
@@ -153,7 +154,17 @@ class StepRebaser:
         )
         return StepResult(step=step, record=record, built=True)
 
-    # What was built ----------------------------------------------------------------------------------------------------
+    def _proven(self, components: Components, step: Step, last: Record) -> Record:
+        """Return the record of the step's rebased image, which is in the registry. Errors: `NotRebasedError`."""
+        moved = Moved(step=step, last=last, built=self._built(step, last), images=self._inputs.images(step)[1])
+        names = moved_images(step, last, components)
+        if not names:
+            raise NotRebasedError("more than its base changed")
+        origins = {name: self._origin(moved, name) for name in names}
+        composed = self._composed(moved, origins, components.key)
+        return self._tested(moved, composed.image, self._record(moved, composed, origins, components))
+
+    # What was built ---------------------------------------------------------------------------------------------------
 
     def _built(self, step: Step, last: Record) -> RemoteImage:
         for need in step.needs:
@@ -186,7 +197,7 @@ class StepRebaser:
             raise NotRebasedError(f"the image recorded as {name} is not the one that it was built from")
         return origin
 
-    # The proofs --------------------------------------------------------------------------------------------------------
+    # The proofs -------------------------------------------------------------------------------------------------------
 
     def _composed(self, moved: Moved, origins: Mapping[str, RemoteImage], key: str) -> Composed:
         """Prove a step and compose its image. Errors: `NotRebasedError`."""
@@ -295,7 +306,7 @@ class StepRebaser:
         _forget_oldest(self._trees)
         return tree
 
-    # The image and its record ------------------------------------------------------------------------------------------
+    # The image and its record -----------------------------------------------------------------------------------------
 
     def _put(
         self,
@@ -381,7 +392,7 @@ def _layers_of(image: RemoteImage) -> tuple[Digest, ...]:
     return tuple(layer.digest for layer in image.layers)
 
 
-def _forget_oldest(known: dict[Key, Value]) -> None:
+def _forget_oldest(known: dict[_Key, _Value]) -> None:
     """Limit what is remembered: trees of large images take much memory."""
     while len(known) > _MOST_REMEMBERED:
         del known[next(iter(known))]

@@ -65,7 +65,9 @@ def patched(read: Read, libraries: str) -> Mapping[str, bytes]:
 
 
 def without_zlib(read: Read, libraries: str) -> Mapping[str, bytes]:
-    return {f"{libraries}/.wh.libz.so.1": b"", f"{libraries}/.wh.libz.so.1.2.13": b""}
+    """Return the same without the library."""
+    kept = {path: content for path, content in patched(read, libraries).items() if "libz" not in path}
+    return {**kept, f"{libraries}/.wh.libz.so.1": b"", f"{libraries}/.wh.libz.so.1.2.13": b""}
 
 
 def rebased(done: Done) -> list[str]:

@@ -115,6 +115,7 @@ EXECUTION: Final[dict[str, Any]] = {
     "fail_if_stale_index": True,
     "refresh": True,
     "refresh_after": "7d",
+    "rebase": True,
     "deadline": "2h",
     "native": "check:5%",
     "native_steps": {"stock/20-*": "off"},
