@@ -10,13 +10,14 @@ from chainbuild.comparison.contents import Entry
 from chainbuild.minimize.ldcache import LD_SO_CACHE
 from chainbuild.minimize.root import base, join, parent, shown
 from chainbuild.rebase.bases import BasePair
-from chainbuild.rebase.merging import MergeConflictError, merge_for, named_lines
+from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
 from chainbuild.rebase.packages import broken_relations, read_database
 from chainbuild.rebase.paths import is_passing, source_of_bytecode, sources_of
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.values import replace
 
 _STATUS = "/var/lib/dpkg/status"
+_ACCOUNTS = ("/etc/passwd", "/etc/group")
 
 
 class MergedFile(Struct, frozen=True, kw_only=True):
@@ -57,39 +58,40 @@ class PathChanges:
         self.conflicts.append(f"{shown(path)}: {why}")
 
     def _written(self, path: str, own: Entry) -> None:
-        difference = self._bases.differences.get(path)
-        if (folder := parent(path)) not in self._old.written and self._bases.differences.get(folder, (0, 0))[1] is None:
+        differences, folder = self._bases.differences, parent(path)
+        if folder not in self._old.written and folder in differences and differences[folder][1] is None:
             self._conflict(folder, "the step writes into this folder, which the new base lacks")
-        if difference is None or path == LD_SO_CACHE:
+        if path not in differences or path == LD_SO_CACHE:
             return
-        before, after = difference
+        before, after = differences[path]
         if same(own, after):
             return
+        merge = merge_for(path)
         if own.kind == "dir":
             self._folder(path, own, before, after)
-            return
-        merge = merge_for(path)
-        if before is None or after is None or merge is None or not _are_files(before, after, own):
+        elif before is not None and after is not None and merge is not None and _are_files(before, after, own):
+            self._merge(path, merge, before, after, own)
+        else:
             self._conflict(path, _told(before, after))
-            return
+
+    def _merge(self, path: str, merge: Merge, before: Entry, after: Entry, own: Entry) -> None:
+        """Merge a file that the step and the base changed, with its mode and owner."""
         try:
             data = merge(before.data or b"", after.data or b"", own.data or b"")
         except MergeConflictError as conflict:
             for name in conflict.names:
                 self._conflict(path, f"{name} was changed by the step and in the base")
             return
-        if path in {"/etc/passwd", "/etc/group"} and (twice := _double_ids(data)) not in {
-            "",
-            _double_ids(after.data or b""),
-        }:
+        twice = _double_ids(data) if path in _ACCOUNTS else ""
+        if twice and twice != _double_ids(after.data or b""):
             self._conflict(path, f"the step and the base gave the same id to {twice}")
             return
-        if data != own.data or (after.mode, after.owner) != (own.mode, own.owner):
-            if (before.mode, before.owner) not in {(after.mode, after.owner), (own.mode, own.owner)}:
-                self._conflict(path, "its mode or owner was changed by the step and in the base")
-                return
-            like = after if (before.mode, before.owner) == (own.mode, own.owner) else own
-            entry = replace(own, mode=like.mode, owner=like.owner, size=len(data), content=b"", data=data)
+        rights, old_rights, new_rights = ((entry.mode, entry.owner) for entry in (own, before, after))
+        if len({rights, old_rights, new_rights}) == 3:
+            self._conflict(path, "its mode or owner was changed by the step and in the base")
+        elif data != own.data or new_rights != rights:
+            mode, owner = new_rights if rights == old_rights else rights
+            entry = replace(own, mode=mode, owner=owner, size=len(data), content=b"", data=data)
             self.merged.append(MergedFile(path=path, entry=entry, why="the step's changes in the new base's file"))
 
     def _folder(self, path: str, own: Entry, before: Entry | None, after: Entry | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from tempfile import SpooledTemporaryFile
@@ -69,8 +70,6 @@ class LayerReader:
 
     def mentioned(self, image: RemoteImage, numbers: range, names: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Return the files of some layers whose content mentions one of the names as a whole word, each with the name."""
-        import re
-
         if not names:
             return ()
         words = b"|".join(re.escape(name.encode("utf-8", "surrogateescape")) for name in sorted(names))

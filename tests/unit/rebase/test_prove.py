@@ -143,6 +143,17 @@ def test_package_that_needs_the_old_version_is_a_conflict() -> None:
     assert conflict.endswith("a package's relation no longer holds: libc6-dev: Depends: libc6 (= 2.36-9)")
 
 
+def test_merged_file_has_the_rights_that_one_side_changed() -> None:
+    old: Files = {**BASE, "/etc/shadow": (0o644, b"root:*:1\n")}
+    new: Files = {**BASE, "/etc/shadow": (0o600, b"root:*:2\n")}
+    step: Files = {"/etc/shadow": (0o644, b"root:*:1\nme:!:1\n")}
+    (file,) = proven(step, new, old).merged
+    assert file.entry is not None
+    assert (file.entry.mode, file.entry.data) == (0o600, b"root:*:2\nme:!:1\n")
+    other: Files = {"/etc/shadow": (0o640, b"root:*:1\nme:!:1\n")}
+    assert "its mode or owner was changed by the step and in the base" in refused(other, new, old)
+
+
 def test_user_with_an_id_of_the_new_base_is_a_conflict() -> None:
     root = b"root:x:0:0:root:/root:/bin/sh\n"
     conflict = refused({"/etc/passwd": root + b"me:x:99:9::/:\n"}, {**BASE, "/etc/passwd": root + b"it:x:99:9::/:\n"})
