@@ -18,7 +18,7 @@ from chainbuild.values import replace
 
 from .conftest import OTHER, OWN, Done, Lay, Place, join, pack_files
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 RUN = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 TREE = {
