@@ -8,7 +8,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import bootstrap, loop, measure, memory, minimize, native, outdated, page, plan, science, sizes, start
+from benchmarks import (
+    bootstrap,
+    loop,
+    measure,
+    memory,
+    minimize,
+    native,
+    outdated,
+    page,
+    plan,
+    rebase,
+    science,
+    sizes,
+    start,
+)
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -93,6 +107,15 @@ def main() -> int:
     words.add_argument("--rounds", type=int, default=3)
     words.set_defaults(name="bootstrap", measured=_bootstrap)
 
+    words = commands.add_parser("rebase", help="many images on a patched base: rebased, and built")
+    words.add_argument(
+        "--images", type=int, default=rebase.IMAGES, help="on each of two platforms (default: %(default)s)"
+    )
+    words.add_argument(
+        "--base", default="debian:bookworm-slim", help="a local image of both platforms (default: %(default)s)"
+    )
+    words.set_defaults(name="rebase", measured=_rebase)
+
     asked = parser.parse_args()
     # Ended from outside, it still takes away what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -146,6 +169,10 @@ def _memory(asked: argparse.Namespace) -> Tables:
 
 def _native(asked: argparse.Namespace) -> Tables:
     return {"native": native.table(native.measured(asked.base, tuple(asked.packages.split(","))))}
+
+
+def _rebase(asked: argparse.Namespace) -> Tables:
+    return {"rebase": rebase.table(rebase.measured(asked.images, asked.base))}
 
 
 def _start(asked: argparse.Namespace) -> Tables:

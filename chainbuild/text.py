@@ -34,6 +34,7 @@ _FLAGS: Final = regex(r"(?<!\S)(?P<word>RUN|COPY|ADD)(?:\s+--[a-z]+(?:=\S*)?)+")
 
 _PAST: Final = {
     "build": "built",
+    "rebase": "rebased",
     "reuse": "reused",
     "minimize": "minimized",
     "produce": "produced",
@@ -49,6 +50,7 @@ _PAST: Final = {
 }
 _GOING_ON: Final = {
     "build": "building",
+    "rebase": "rebasing",
     "minimize": "minimizing",
     "produce": "producing",
     "join": "joining",

@@ -39,6 +39,7 @@ _GROUPED: Final = {
     "Build images": (
         _entry("build", "Build a chain and its slim image (the default command)."),
         _entry("plan", "Show what build would do, and why.", "build.plan"),
+        _entry("rebase", "Put images on a base that moved without a build, if they provably fit."),
         _entry("layer", "Build a folder with a plain Dockerfile on any base image."),
         _entry("science", "Build trees of science and compatibility layers.", "science.app"),
         _entry("types", "Build image types (TYPE/SYSTEM folders) and publish them by visibility.", "image_types.app"),

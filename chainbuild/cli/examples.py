@@ -17,6 +17,10 @@ EXAMPLES: Final = {
         "chainbuild plan amd64 acme/tools v1 debian:12-slim stock debian:12-slim",
         "command.md",
     ),
+    "rebase": (
+        "chainbuild rebase amd64,aarch64 acme/tools v1 debian:12-slim stock debian:12-slim",
+        "rebase.md",
+    ),
     "layer": ("chainbuild layer tools --image acme/tools:1.0 --base debian:bookworm-slim", "layers.md"),
     "science": ("chainbuild science plan --repo ghcr.io/acme/compute-images", "science.md"),
     "science plan": ("chainbuild science plan --repo ghcr.io/acme/compute-images --ref origin/main", "science.md"),

@@ -224,6 +224,12 @@ def _deadline(text: str) -> Any:
 
 
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build without the builder's cache.")]
+Rebase = Annotated[
+    bool,
+    typer.Option(
+        "--rebase", help="Put steps whose base moved on the new one, without a build, if it is proven that they fit."
+    ),
+]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Rebuild every step even if nothing changed.")]
 RefreshAfter = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member
 
 _AT_ONCE: Final = 4
-_RECORDS: Final = regex(
+RECORDS: Final = regex(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
     r"|/.*/[^/]+\.(dist|egg)-info(/(METADATA|PKG-INFO|RECORD))?"
 )
@@ -63,7 +64,7 @@ class LayeredRoot(RootFileSystem):
         self.files: dict[str, Entry] = {"/": Entry(kind="dir")}
         self._below: dict[str, set[str]] = {}
         for layer in layers:
-            self._lay(layer)
+            self.add_layer(layer)
 
     def entry(self, path: str) -> Node | None:
         entry = self.files.get(path)
@@ -80,15 +81,23 @@ class LayeredRoot(RootFileSystem):
         """The size of its files in bytes."""
         return sum(entry.size for entry in self.files.values())
 
-    def _lay(self, layer: Iterable[tuple[str, Entry]]) -> None:
+    def take(self, other: LayeredRoot) -> None:
+        """Become a copy of another root, to which layers can be added without changing the other."""
+        self.files = dict(other.files)
+        self._below = {folder: set(names) for folder, names in other._below.items()}
+        self._entries.spend(other._entries.spent)
+        self._letters.spend(other._letters.spent)
+
+    def add_layer(self, layer: Iterable[tuple[str, Entry]]) -> None:
+        """Apply a layer on top of the others."""
         rows = list(layer)
         for path, _ in rows:  # whiteouts apply to lower layers only, wherever in the layer they are
             name = posixpath.basename(path)
             if name == OPAQUE:
                 for child in self.names(parent(path)):
-                    self._remove(join(parent(path), child))
+                    self.remove(join(parent(path), child))
             elif name.startswith(WHITEOUT):
-                self._remove(join(parent(path), name.removeprefix(WHITEOUT)))
+                self.remove(join(parent(path), name.removeprefix(WHITEOUT)))
         for path, entry in rows:
             if posixpath.basename(path).startswith(WHITEOUT) or path == "/":
                 continue
@@ -98,8 +107,8 @@ class LayeredRoot(RootFileSystem):
                 # A hard link without a target is invalid: the tar could not be unpacked.
                 entry = self.files.get(entry.target, Entry(kind="special"))  # noqa: PLW2901
             if existing is not None and not (existing.kind == entry.kind == "dir"):
-                self._remove(path)
-            self._put(path, entry)
+                self.remove(path)
+            self.put(path, entry)
 
     def _placed_at(self, path: str) -> str:
         """Return where a path of a layer is unpacked: links in lower layers are followed within the root."""
@@ -109,7 +118,8 @@ class LayeredRoot(RootFileSystem):
         folder = self._walk(parent(path), follow=True, create=True)
         return path if folder is None else join(folder, posixpath.basename(path))
 
-    def _put(self, path: str, entry: Entry) -> None:
+    def put(self, path: str, entry: Entry) -> None:
+        """Add what a layer has at a path, whose folder is free of links; folders that are missing are created."""
         self._count(path)
         self.files[path] = entry
         while path != "/":
@@ -128,7 +138,8 @@ class LayeredRoot(RootFileSystem):
             self._entries.spend(entries)
             self._letters.spend(entries * len(path))
 
-    def _remove(self, path: str) -> None:
+    def remove(self, path: str) -> None:
+        """Remove what a layer deletes or replaces: the entry at a path, and everything below it."""
         todo = [path]
         self._below.get(parent(path), set()).discard(posixpath.basename(path))
         while todo:
@@ -184,11 +195,13 @@ def layer_entries(
     kept = limits.Budget(limits.PACKAGE_FILES, f"the layer {layer.digest.short}", place)
     for member in layer_members(registries, image.reference, layer):
         rows.spend(1)
-        yield _entry(member, kept, place, digests=digests)
+        yield entry_of(member, kept, place, digests=digests)
 
 
-def _entry(member: Member, kept: limits.Budget, place: str, *, digests: bool) -> tuple[str, Entry]:
-    """Return the path and entry of a tar member; keep the content of package database files within the limit."""
+def entry_of(
+    member: Member, kept: limits.Budget, place: str, *, digests: bool = True, keeps: re.Pattern[str] = RECORDS
+) -> tuple[str, Entry]:
+    """Return the path and entry of a tar member; keep the content of files whose path matches, within the limit."""
     path = absolute(member.name)
     mode, owner = stat.S_IMODE(member.mode), sys.intern(f"{member.uid}:{member.gid}")
     if member.kind == "hard":
@@ -199,7 +212,7 @@ def _entry(member: Member, kept: limits.Budget, place: str, *, digests: bool) ->
         return path, Entry(kind=member.kind, mode=mode, owner=owner)
     if not digests:
         return path, Entry(kind="file", mode=mode, owner=owner, size=member.size)
-    keep = _RECORDS.fullmatch(path) is not None
+    keep = keeps.fullmatch(path) is not None
     if keep:
         # Check the declared size before reading.
         limits.PACKAGE_FILE.check(member.size, path, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -55,6 +55,13 @@ class Executor:
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
         self._inputs = StepInputs(services, self.outcome, self._steps)
+        self._rebased: Callable[[Decision], StepResult | None] = lambda _: None
+        if options.rebase:
+            # Imported late: few runs rebase a step.
+            from chainbuild.execution.rebasing import StepRebaser
+
+            rebaser = StepRebaser(services, self.outcome, self._inputs, warn=self._warn, failed=self._failed)
+            self._rebased = rebaser.rebased
         self._groups = GroupBuilder(
             services,
             self.outcome,
@@ -110,7 +117,8 @@ class Executor:
                     del waiting[step.id]
                     self._skip([step.id, *dependents(self._graph, [step.id])], waiting, DEADLINE)
                     continue
-                group = candidates(step, waiting, self._services.planner.updates)
+                rebased = self._planned[step.id].rebase
+                group = (step,) if rebased else candidates(step, waiting, self._services.planner.updates)
                 for member in group:
                     del waiting[member.id]
                 running.start(pool, group, self._execute, self._groups.run)
@@ -122,7 +130,7 @@ class Executor:
         """
         if self._options.seconds_left is None:
             return True
-        expected = [self._planned[step].expected_seconds for step in steps]
+        expected = [self._planned[step].build_seconds for step in steps]
         if len(steps) > 1 and None in expected:
             return False
         left = self._options.seconds_left()
@@ -155,7 +163,9 @@ class Executor:
 
     def _execute(self, step: Step, began: float | None = None) -> StepResult:
         ready = self._reused_or_decided(step)
-        return ready if isinstance(ready, StepResult) else self._built(ready, began)
+        if isinstance(ready, StepResult):
+            return ready
+        return self._rebased(ready) or self._built(ready, began)
 
     def _reused_or_decided(self, step: Step) -> StepResult | Decision:
         """Reuse a step if possible; otherwise return the decision to build it."""

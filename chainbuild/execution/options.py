@@ -34,6 +34,8 @@ class ExecutionOptions(Struct, frozen=True, kw_only=True):
     """`--from`: steps below this number are reused without checking."""
     seconds_left: Callable[[], float] | None = None
     """Return the seconds until the deadline."""
+    rebase: bool = False
+    """Rebase steps whose base moved, if it is proven that they fit, instead of building them."""
     native: NativeSettings = field(default_factory=NativeSettings)
     """Whether emulated steps get native tools."""
     push: bool = False

@@ -75,6 +75,7 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
             clock=backends.clock,
             index=index,
             passed=proofs_stand,
+            rebase=options.rebase,
         )
 
     planner = planner_with(options.renewal)
@@ -146,7 +147,7 @@ def build_run(
 def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> NativeTools:
     """Decide which steps of a plan get native tools. The steps that make tools are planned, not run."""
     own = session.backends.build_platform().oci
-    if all(decision.step.platform.oci == own for decision in planned.plan.builds):
+    if all(decision.rebase or decision.step.platform.oci == own for decision in planned.plan.builds):
         return NoNativeTools()
     # Imported late: most runs build nothing for another platform.
     from chainbuild.execution.acceleration import Acceleration, ToolSource
@@ -220,7 +221,9 @@ def _check_start(plan: Plan, session: Session, log_folder: Path | None, native: 
     if session.records.keyring.made_key and session.settings.registry and session.backends.environ.get("CI"):
         text = f"this job signs records with a new key that no other job trusts; set the CI secret {SIGNING_KEY}"
         session.warn(text)
-    session.backends.check_builders(session.driver, {decision.step.platform for decision in plan.builds})
+    session.backends.check_builders(
+        session.driver, {decision.step.platform for decision in plan.builds if not decision.rebase}
+    )
 
 
 def execute(

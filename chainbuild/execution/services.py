@@ -17,7 +17,7 @@ from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
 from chainbuild.model import Step
 from chainbuild.planning.planner import Planner
-from chainbuild.records.record import Record
+from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
@@ -27,6 +27,9 @@ from chainbuild.step_warnings import StepWarning
 
 class RecordWriter(Protocol):
     """Interface of the record writer, implemented by `records.store.RecordStore`."""
+
+    def look_up(self, repository: ImageReference, key: str) -> Lookup:
+        """Return the repository's record of a key."""
 
     def write(self, repository: ImageReference, record: Record) -> None:
         """Sign a record and store it."""

@@ -119,14 +119,25 @@ class Decision(Struct, frozen=True, kw_only=True):
     previous_record: Record | None = None
     source: ImageReference | None = None
     warning: str = ""
+    rebase: bool = False
+    """True if the step is rebased, should the proof succeed, and otherwise built."""
 
     @property
     def action(self) -> str:
-        """Return the action as the plan shows it: `reuse`, `build`, `minimize` or `produce`."""
-        return "reuse" if self.cached_record else self.step.kind.value
+        """Return the action as the plan shows it: `reuse`, `rebase`, `build`, `minimize` or `produce`."""
+        if self.cached_record:
+            return "reuse"
+        return "rebase" if self.rebase else self.step.kind.value
 
     @property
     def expected_seconds(self) -> float | None:
+        """Return the duration of the last build in seconds; 0 for a reuse or a rebase, None if unknown."""
+        if self.rebase:
+            return 0.0
+        return self.build_seconds
+
+    @property
+    def build_seconds(self) -> float | None:
         """Return the duration of the last build in seconds; 0 for a reuse, None if unknown."""
         if self.cached_record:
             return 0.0

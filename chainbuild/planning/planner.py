@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
+from chainbuild.planning.moved import REBASED, moved_images
 from chainbuild.records.keys import Components, changes
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import ImageReference
@@ -43,12 +44,13 @@ class Planner:
         clock: Callable[[], float] = time.time,
         index: RecordCache | None = None,
         passed: Callable[[Step, Record], bool] = lambda _step, _record: True,
+        rebase: bool = False,
     ) -> None:
         """`external` returns the facts of a step's external images by input name.
 
         `pinned_steps` maps the steps that are reused without checking to the flag that requested it. `index` is queried
         before the records, until `with_fresh_inputs`. `tolerance`: see `ChangeTolerance`. `passed` tells whether a recorded
-        image has passed the step's current test.
+        image has passed the step's current test. `rebase`: rebase steps if only their base moved.
         """
         self._records = records
         self._inputs = inputs
@@ -59,6 +61,7 @@ class Planner:
         self._clock = clock
         self._index = index
         self._passed = passed
+        self._rebase = rebase
 
     def with_fresh_inputs(self) -> Planner:
         """Return a planner that reads all files and records again: hours may pass between plan and execution."""
@@ -71,6 +74,7 @@ class Planner:
             tolerance=self._lenient,
             clock=self._clock,
             passed=self._passed,
+            rebase=self._rebase,
         )
 
     def components(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Components:
@@ -134,7 +138,16 @@ class Planner:
                 return self._reused(step, last, f"reused in spite of changes ({tolerance.flag})", components)
             return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=last)
         reason = refusal or self._explained(step, newest, components, images)
-        return Decision(step=step, cached_record=None, reason=reason, components=components, previous_record=last)
+        return Decision(
+            step=step,
+            cached_record=None,
+            reason=reason,
+            components=components,
+            previous_record=last,
+            rebase=self._rebase
+            and bool(moved_images(step, last, components))
+            and not (last and self._renewed(step, last)),
+        )
 
     def may_reuse(self, step: Step, last: Record | None, components: Components) -> bool:
         """Return whether a step can be reused if its parent step's image gets the content that it had before.
@@ -164,7 +177,7 @@ class Planner:
         other = self._records.elsewhere(components.key)
         if other and not self._renewed(step, other[0]):
             is_own = other[1].repository == step.repository.repository
-            reason = "unchanged" if is_own else f"unchanged (from {other[1].repository})"
+            reason = f"unchanged{_moves(other[0])}" if is_own else f"unchanged (from {other[1].repository})"
             return self._reused(step, other[0], reason, components, source=other[1]), ""
         if lookup.record:
             return self._decision(step, lookup.record, why, components), ""
@@ -172,7 +185,7 @@ class Planner:
 
     def _decision(self, step: Step, record: Record, why: str, components: Components) -> Decision:
         if not why:
-            return self._reused(step, record, "unchanged", components)
+            return self._reused(step, record, f"unchanged{_moves(record)}", components)
         return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=record)
 
     def _pinned(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
@@ -256,7 +269,14 @@ class Planner:
         blocker = next(parents[need] for need in step.needs if not parents[need].cached_record)
         if previous is None:
             return Decision(step=step, cached_record=None, reason=newest.refusal or NEVER_BUILT)
-        return Decision(step=step, cached_record=None, reason=f"parent {_cause(blocker)}", previous_record=previous)
+        rebase = self._rebase and all(parents[need].cached_record or parents[need].rebase for need in step.needs)
+        return Decision(
+            step=step,
+            cached_record=None,
+            reason=f"parent {_cause(blocker)}",
+            previous_record=previous,
+            rebase=rebase and not self._renewed(step, previous),
+        )
 
 
 def _alike(step: Step, before: Components, now: Components, tolerance: ChangeTolerance) -> bool:
@@ -376,6 +396,11 @@ def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageF
         moved = f" from {_short(before)} to {_short(now)}" if before and now else ""
         return f"{'base image' if image.name == step.parent else 'image'} {image.source} moved{moved}"
     return change
+
+
+def _moves(record: Record) -> str:
+    """Return what a plan says about a record of a rebased image."""
+    return f" (rebased {record.notes[REBASED]})" if REBASED in record.notes else ""
 
 
 def digest_note(name: str) -> str:

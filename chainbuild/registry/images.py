@@ -193,7 +193,7 @@ def replace_config(
     """
     if config.diff_ids != image.config.diff_ids:
         raise ValueError("another config must have the same layers")
-    _copy_blobs(registries, image.reference, destination, image.layers)
+    copy_blobs(registries, image.reference, destination, image.layers)
     return put_image(registries, destination, config, image.layers, like=image)
 
 
@@ -265,7 +265,7 @@ def _copy_content(
         return
     if not raw.is_index:
         manifest = Manifest.of(raw, where=str(source))
-        _copy_blobs(registries, source, destination, (*manifest.layers, manifest.config))
+        copy_blobs(registries, source, destination, (*manifest.layers, manifest.config))
         return
     limits.INDEX_DEPTH.check(depth + 1, "the index", str(source))
     giver, taker = registries.client(source), registries.client(destination)
@@ -278,9 +278,10 @@ def _copy_content(
         taker.put_manifest(destination.repository, child.digest, below.raw, below.media_type)
 
 
-def _copy_blobs(
+def copy_blobs(
     registries: Registries, source: ImageReference, destination: ImageReference, blobs: Iterable[Descriptor]
 ) -> None:
+    """Put blobs of the source's repository into the destination's: mounted within a registry, else sent, unless it has them."""
     if (source.registry, source.repository) == (destination.registry, destination.repository):
         return
     needed = {blob.digest: blob for blob in blobs}

@@ -105,6 +105,7 @@ def execution_options(
         first=first,
         seconds_left=(lambda: deadline - (time.monotonic() - started)) if deadline is not None else None,
         outdated=parse_outdated("--refresh-outdated", options.refresh_outdated, collector),
+        rebase=options.rebase,
         renewal=Renewal(refresh=options.refresh, refresh_after=age, since=time.time()),
     )
 

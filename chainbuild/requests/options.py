@@ -94,6 +94,7 @@ class CommonOptions(SessionOptions, frozen=True, kw_only=True):
     refresh_after: str | None = None
     refresh_outdated: str | None = None
     """`all` or `security`."""
+    rebase: bool = False
     deadline: str | None = None
     jobs: int | None = None
     keep_going: bool | None = None

@@ -57,7 +57,7 @@ class Row(Struct, kw_only=True):
         """The state as a word: `built`, `minimized`, `reused`, `failed`, `skipped`, `waiting` or `running`."""
         if self.state != "done":
             return self.state
-        return past(self.activity if self.action in {"", "reuse"} else self.action)
+        return past(self.activity if self.action in {"", "reuse", "rebase"} else self.action)
 
     @property
     def over(self) -> bool:

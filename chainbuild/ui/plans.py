@@ -20,7 +20,8 @@ _COLUMNS: Final = (
     Column(heading="takes", right=True),
     Column(heading="why"),
 )
-_ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good"}
+_QUICK: Final = frozenset({"reuse", "rebase"})
+_ACTION_STYLES: Final[dict[str, Style]] = {"reuse": "good", "rebase": "good"}
 
 
 class PlanRow(Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ def show_plan(rows: Sequence[PlanRow], out: Terminal, *, verbosity: int = 0) -> 
         if row.step.group != group:
             group = row.step.group
             shown.append((Span(escaped(group) or "steps", "bold"),))
-        takes = "" if row.expected_seconds is None or row.action == "reuse" else f"~{duration(row.expected_seconds)}"
+        takes = "" if row.expected_seconds is None or row.action in _QUICK else f"~{duration(row.expected_seconds)}"
         style = _ACTION_STYLES.get(row.action, "busy")
         shown.append(
             (

@@ -10,6 +10,7 @@ from typing import Final
 from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.images.inventory import Crumb
 from chainbuild.operations.why import Explanation
+from chainbuild.planning.moved import REBASED
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_id import StepId
@@ -150,6 +151,7 @@ def _facts(crumb: Crumb, record: Record, steps: Mapping[str, StepId]) -> list[Li
         ),
         "commit": commit,
         "built": f"{when} in {duration(record.seconds)}",
+        "rebased": notes.get(REBASED, ""),
         "QEMU crashed": notes.get("qemu_crash", ""),
         "signed by": crumb.signer,
         "adds": size(max(record.added, 0)),

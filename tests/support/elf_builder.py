@@ -33,6 +33,8 @@ def build_elf(
     defines: Sequence[str] | None = None,
     flags_1: int = 0,
     calls: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    exports: Sequence[str] = (),
     tail: bytes = b"",
 ) -> bytes:
     order = "<" if little else ">"
@@ -54,12 +56,19 @@ def build_elf(
             entries.append((tag, text(value)))
     verneed = b"".join(_verneeds(order, needs or {}, weak, text))
     verdef = b"".join(_verdefs(order, defines, text)) if defines is not None else b""
+    symbols, hashes, versions = (
+        _symbols(order, wide, imports, exports, defines, text) if imports or exports else (b"",) * 3
+    )
     body = header_size + segments * segment_size
     program = os.fsencode(interpreter) + b"\0" if interpreter is not None else b""
     at_strings = body + len(program)
     at_needs = (at_strings + len(strings) + 7) // 8 * 8
     at_defines = at_needs + len(verneed)
-    at_dynamic = (at_defines + len(verdef) + 7) // 8 * 8
+    at_symbols = (at_defines + len(verdef) + 7) // 8 * 8
+    at_hashes, at_versions = at_symbols + len(symbols), at_symbols + len(symbols) + len(hashes)
+    at_dynamic = (at_versions + len(versions) + 7) // 8 * 8
+    if symbols:
+        entries += [(6, BASE + at_symbols), (4, BASE + at_hashes), (0x6FFFFFF0, BASE + at_versions)]
     entries += [(5, BASE + at_strings), (10, len(strings))]
     if flags_1:
         entries.append((0x6FFFFFFB, flags_1))
@@ -98,6 +107,7 @@ def build_elf(
             data += struct.pack(order + "IIIIIIII", what, offset, BASE + offset, 0, length, length, 4, 4)
     data += program + strings
     data += bytes(at_needs - len(data)) + verneed + verdef
+    data += bytes(at_symbols - len(data)) + symbols + hashes + versions
     data += bytes(at_dynamic - len(data)) + dynamic
     return bytes(data) + tail
 
@@ -111,6 +121,25 @@ def _verneeds(order, needs, weak, text):
         for index, version in enumerate(versions):
             last = index == len(versions) - 1
             yield struct.pack(order + "IHHII", 0, 2 if version in weak else 0, 2, text(version), 0 if last else 16)
+
+
+def _symbols(order, wide, imports, exports, defines, text):
+    """Return the symbol table, a hash table that only counts it, and the versions: `name@VERSION` has that version."""
+    rows = [(0, 0, 0, 0)]
+    for name in (*imports, *exports):
+        plain, _, version = name.partition("@")
+        index = 1
+        if version:
+            index = (defines or ()).index(version) + 2 if name in exports else 2
+        bind = 2 if plain.startswith("weak_") else 1
+        rows.append((text(plain), bind << 4, 1 if name in exports else 0, index))
+    layout = order + ("IBBHQQ" if wide else "IIIBBH")
+    table = b"".join(
+        struct.pack(layout, name, info, 0, section, 0, 0) if wide else struct.pack(layout, name, 0, 0, info, 0, section)
+        for name, info, section, _ in rows
+    )
+    hashes = struct.pack(order + "II", 0, len(rows))
+    return table, hashes, b"".join(struct.pack(order + "H", index) for *_, index in rows)
 
 
 def _verdefs(order, defines, text):

@@ -19,7 +19,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "context records",
         "builder ci distro images",
         "comparison layouts local_registry native",
-        "outdated planning project proof release run_report",
+        "outdated planning project proof rebase release run_report",
         "execution",
         "requests singularity",
         "operations",

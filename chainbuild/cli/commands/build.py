@@ -40,6 +40,7 @@ def build(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoingOrNot = None,
@@ -77,6 +78,7 @@ def build(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load, native=native, no_cache=no_cache)
@@ -116,6 +118,7 @@ def plan(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -136,6 +139,7 @@ def plan(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
     )
     options = replace(options, no_cache=no_cache)

@@ -114,6 +114,7 @@ def plan(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -135,6 +136,7 @@ def plan(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
     )
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
@@ -162,6 +164,7 @@ def build(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -191,6 +194,7 @@ def build(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
@@ -218,6 +222,7 @@ def update(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -247,6 +252,7 @@ def update(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
     )
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)

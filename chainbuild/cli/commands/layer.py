@@ -88,6 +88,7 @@ def layer(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     deadline: flags.Deadline = None,
     push: flags.PushImage = False,
@@ -122,6 +123,7 @@ def layer(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
         deadline=deadline,
     )

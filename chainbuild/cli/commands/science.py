@@ -67,6 +67,7 @@ def plan(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     verbose: flags.Verbose = 0,
     json: flags.Json = False,
@@ -80,7 +81,12 @@ def plan(
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
     options = replace(
-        options, refresh=refresh, refresh_after=refresh_after, refresh_outdated=refresh_outdated, native=native
+        options,
+        refresh=refresh,
+        refresh_after=refresh_after,
+        refresh_outdated=refresh_outdated,
+        rebase=rebase,
+        native=native,
     )
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_science(read_science(options), show)
@@ -106,6 +112,7 @@ def build(
     refresh: flags.Refresh = False,
     refresh_after: flags.RefreshAfter = None,
     refresh_outdated: flags.RefreshOutdated = None,
+    rebase: flags.Rebase = False,
     native: flags.Native = None,
     jobs: flags.Jobs = None,
     keep_going: flags.KeepGoing = False,
@@ -130,6 +137,7 @@ def build(
         refresh=refresh,
         refresh_after=refresh_after,
         refresh_outdated=refresh_outdated,
+        rebase=rebase,
         native=native,
         jobs=jobs,
         keep_going=keep_going,

@@ -24,6 +24,7 @@ OTHERS: Final = {"doctor", "native", "sbom", "verify"}
 COMMANDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "build": (tuple("abcdef"), ("cli.runs.project.build_or_plan",)),
     "plan": (tuple("abcdef"), ("cli.runs.project.build_or_plan",)),
+    "rebase": (tuple("abcdef"), ("cli.runs.project.build_or_plan",)),
     "layer": (("folder",), ("cli.runs.project.build_layer",)),
     "science plan": ((), ("requests.science.read_science", "cli.runs.science.build_science")),
     "science build": ((), ("requests.science.read_science", "cli.runs.science.build_science")),

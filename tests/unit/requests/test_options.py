@@ -117,6 +117,7 @@ EXECUTION: Final[dict[str, Any]] = {
     "refresh": True,
     "refresh_after": "7d",
     "refresh_outdated": "security",
+    "rebase": True,
     "deadline": "2h",
     "native": "check:5%",
     "native_steps": {"stock/20-*": "off"},

@@ -1,0 +1,127 @@
+"""What differs between two versions of a base image, and which steps that concerns whatever their layers have."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Final
+
+from chainbuild.comparison.contents import Entry
+from chainbuild.rebase.merging import named_lines
+from chainbuild.rebase.paths import is_compiled_from, is_documentation, is_passing, is_program
+from chainbuild.rebase.tree import ImageTree
+
+_RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
+_RELEASE_FIELDS: Final = ("ID", "VERSION_ID", "VERSION_CODENAME")
+_ACCOUNTS: Final = ("/etc/passwd", "/etc/group")
+Difference = tuple[Entry | None, Entry | None]
+"""The entry of a path in the old and in the new base."""
+
+
+class BasePair:
+    """The old and the new version of what a step was built on: a base image, or the image of its parent step."""
+
+    def __init__(self, old: ImageTree, new: ImageTree) -> None:
+        self.old = old
+        self.new = new
+
+    @cached_property
+    def differences(self) -> Mapping[str, Difference]:
+        """The paths whose entries differ in kind, mode, owner, content or target; times do not count."""
+        old, new = self.old.files, self.new.files
+        changed: dict[str, Difference] = {}
+        for path, before in old.items():
+            after = new.get(path)
+            if after is not before and after != before:
+                changed[path] = (before, after)
+        for path, after in new.items():
+            if path not in old:
+                changed[path] = (None, after)
+        return {path: changed[path] for path in sorted(changed)}
+
+    @cached_property
+    def compiler_inputs(self) -> tuple[str, ...]:
+        """The paths among the differences that a compiler may read."""
+        return tuple(path for path in self.differences if is_compiled_from(path) or self._is_linker_script(path))
+
+    @cached_property
+    def removed_names(self) -> frozenset[str]:
+        """Names that content may refer to, and that the new base lacks: programs, SONAMEs, and paths of other files."""
+        names: set[str] = set()
+        for path, (before, after) in self.differences.items():
+            if (
+                after is not None
+                or before is None
+                or before.kind == "dir"
+                or is_passing(path)
+                or is_documentation(path)
+            ):
+                continue
+            name = path.rpartition("/")[2]
+            names.add(path)
+            if is_program(path) or name.startswith("lib"):
+                names.add(name)
+        sonames = {elf.soname for elf in self.old.elves.values()} - {elf.soname for elf in self.new.elves.values()}
+        kept = {path.rpartition("/")[2] for path in self.new.files}
+        return frozenset(name for name in names | {name for name in sonames if name} if name not in kept)
+
+    @cached_property
+    def copied_from(self) -> Mapping[bytes, str]:
+        """The path of each file of the old base that changed, by digest of content."""
+        return {
+            before.content: path
+            for path, (before, after) in self.differences.items()
+            if before is not None
+            and before.kind == "file"
+            and before.size
+            and (after is None or after.content != before.content)
+            and not is_passing(path)
+        }
+
+    @cached_property
+    def needed_names(self) -> frozenset[str]:
+        """The names of libraries that the new base's own files need."""
+        return frozenset(name for elf in self.new.elves.values() for name in elf.needed)
+
+    def conflicts(self) -> Iterable[str]:
+        """Yield why no step can be rebased: another release, or names of users and groups with other ids."""
+        before, after = (_release(tree) for tree in (self.old, self.new))
+        for name in _RELEASE_FIELDS:
+            if before.get(name, "") != after.get(name, ""):
+                yield f"os-release: {name} changed from {before.get(name, '')!r} to {after.get(name, '')!r}"
+        for path in _ACCOUNTS:
+            yield from _account_conflicts(path, self.old.data(path) or b"", self.new.data(path) or b"")
+
+    def _is_linker_script(self, path: str) -> bool:
+        entry = self.new.files.get(path) or self.old.files[path]
+        is_elf = entry.content in self.old.elves or entry.content in self.new.elves
+        return path.endswith(".so") and entry.kind == "file" and not is_elf
+
+
+def _release(tree: ImageTree) -> Mapping[str, str]:
+    data = next((data for path in _RELEASE if (data := tree.data(path)) is not None), b"")
+    values: dict[str, str] = {}
+    for line in data.decode("utf-8", "replace").splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals:
+            try:
+                values[name] = "".join(shlex.split(value))
+            except ValueError:
+                values[name] = value
+    return values
+
+
+def _account_conflicts(path: str, old: bytes, new: bytes) -> Iterable[str]:
+    after = {name: _ids(line) for name, line in named_lines(new).items()}
+    for name, line in named_lines(old).items():
+        if name not in after:
+            yield f"{path}: {name} was removed from the base"
+        elif after[name] != _ids(line):
+            yield f"{path}: the ids of {name} changed in the base"
+
+
+def _ids(line: bytes) -> tuple[bytes, ...]:
+    """Return the uid and gid of a line of passwd(5), or the gid of one of group(5)."""
+    fields = line.split(b":")
+    return tuple(fields[2:4] if len(fields) >= 7 else fields[2:3])

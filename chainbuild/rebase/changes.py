@@ -1,0 +1,184 @@
+"""Compare the paths that a step wrote with those that differ between its bases: merge by rule, or report a conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from chainbuild.comparison.contents import Entry
+from chainbuild.minimize.ldcache import LD_SO_CACHE
+from chainbuild.minimize.root import base, join, parent, shown
+from chainbuild.rebase.bases import BasePair
+from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
+from chainbuild.rebase.packages import broken_relations, read_database
+from chainbuild.rebase.paths import is_passing, source_of_bytecode, sources_of
+from chainbuild.rebase.tree import ImageTree
+from chainbuild.values import replace
+
+_STATUS = "/var/lib/dpkg/status"
+_ACCOUNTS = ("/etc/passwd", "/etc/group")
+
+
+class MergedFile(Struct, frozen=True, kw_only=True):
+    """A file of the layer that a rebase adds: its path, its entry with `data`, and what it was made of.
+
+    `entry` is None if the layer deletes the path.
+    """
+
+    path: str
+    entry: Entry | None
+    why: str
+
+
+class PathChanges:
+    """The changes of a step: `old` is the image that was built, `new` the same layers on the new base."""
+
+    def __init__(self, bases: BasePair, old: ImageTree, new: ImageTree) -> None:
+        self._bases = bases
+        self._old = old
+        self._new = new
+        self.merged: list[MergedFile] = []
+        self.conflicts: list[str] = []
+
+    def judge(self) -> None:
+        """Fill `merged` and `conflicts`."""
+        if self._old.written.keys() != self._new.written.keys():
+            moved = sorted(self._old.written.keys() ^ self._new.written.keys())
+            self._conflict(moved[0], "a folder above it is a link in one of the bases only")
+        for path, own in self._old.written.items():
+            if not is_passing(path):
+                self._written(path, own)
+                self._derived(path, own)
+        for path in self._old.deleted:
+            self._deleted(path)
+        self._packages()
+
+    def _conflict(self, path: str, why: str) -> None:
+        self.conflicts.append(f"{shown(path)}: {why}")
+
+    def _written(self, path: str, own: Entry) -> None:
+        differences, folder = self._bases.differences, parent(path)
+        if folder not in self._old.written and folder in differences and differences[folder][1] is None:
+            self._conflict(folder, "the step writes into this folder, which the new base lacks")
+        if path not in differences or path == LD_SO_CACHE:
+            return
+        before, after = differences[path]
+        if same(own, after):
+            return
+        merge = merge_for(path)
+        if own.kind == "dir":
+            self._folder(path, own, before, after)
+        elif before is not None and after is not None and merge is not None and _are_files(before, after, own):
+            self._merge(path, merge, before, after, own)
+        else:
+            self._conflict(path, _told(before, after))
+
+    def _merge(self, path: str, merge: Merge, before: Entry, after: Entry, own: Entry) -> None:
+        """Merge a file that the step and the base changed, with its mode and owner."""
+        try:
+            data = merge(before.data or b"", after.data or b"", own.data or b"")
+        except MergeConflictError as conflict:
+            for name in conflict.names:
+                self._conflict(path, f"{name} was changed by the step and in the base")
+            return
+        twice = _double_ids(data) if path in _ACCOUNTS else ""
+        if twice and twice != _double_ids(after.data or b""):
+            self._conflict(path, f"the step and the base gave the same id to {twice}")
+            return
+        rights, old_rights, new_rights = ((entry.mode, entry.owner) for entry in (own, before, after))
+        if len({rights, old_rights, new_rights}) == 3:
+            self._conflict(path, "its mode or owner was changed by the step and in the base")
+        elif data != own.data or new_rights != rights:
+            mode, owner = new_rights if rights == old_rights else rights
+            entry = replace(own, mode=mode, owner=owner, size=len(data), content=b"", data=data)
+            self.merged.append(MergedFile(path=path, entry=entry, why="the step's changes in the new base's file"))
+
+    def _folder(self, path: str, own: Entry, before: Entry | None, after: Entry | None) -> None:
+        if after is None:
+            self._conflict(path, "the step writes into this folder, which the new base lacks")
+        elif before is not None and same(own, before) and after.kind == "dir":
+            self._conflict(path, "the mode or owner of this folder changed in the base, and the step writes into it")
+        else:
+            self._conflict(path, _told(before, after))
+
+    def _derived(self, path: str, own: Entry) -> None:
+        """Find content that was made from files of the base that differ now."""
+        differences = self._bases.differences
+        if own.kind == "link":
+            target = self._old.resolve(path)
+            if target is not None and self._new.resolve(path) is None:
+                self._conflict(path, f"it links to {shown(own.target)}, which the new base lacks")
+        if own.kind != "file" or merge_for(path) is not None or path == LD_SO_CACHE:
+            return
+        if (source := self._bases.copied_from.get(own.content)) is not None and source != path:
+            self._conflict(path, f"it is a copy of {shown(source)}, which changed in the base")
+        if (source := source_of_bytecode(path)) and source in differences and source not in self._old.written:
+            # Python compares bytecode with its source only by time and size, and makes it anew if it is missing.
+            why = f"bytecode of {source}, which changed in the base"
+            self.merged.append(MergedFile(path=path, entry=None, why=why))
+        for pattern in sources_of(path):
+            if changed := next((name for name in differences if pattern.fullmatch(name)), None):
+                self._conflict(path, f"it is made of files such as {shown(changed)}, which changed in the base")
+
+    def _deleted(self, path: str) -> None:
+        """A deletion does not depend on content, but what the base has added beside it, the step would have deleted, too."""
+        folder = parent(path)
+        if is_passing(path) or is_passing(join(folder, "x")) or base(path).endswith((".pyc", "__pycache__")):
+            return
+        if self._bases.old.names(folder) != self._bases.new.names(folder):
+            self._conflict(path, "the step deletes from a folder whose list of files differs between the bases")
+
+    def _packages(self) -> None:
+        merged = next((file.entry.data for file in self.merged if file.path == _STATUS and file.entry), None)
+        status = merged or self._new.data(_STATUS)
+        if _STATUS not in self._old.written or status is None:
+            return
+        before = broken_relations(read_database(self._old.data(_STATUS) or b""))
+        for relation in sorted(broken_relations(read_database(status)) - before):
+            self._conflict(_STATUS, f"a package's relation no longer holds: {relation}")
+
+
+def same(first: Entry | None, second: Entry | None) -> bool:
+    """Return whether two entries are the same for a container, whether or not their content was kept."""
+    if first is None or second is None:
+        return first is second
+    return replace(first, data=None) == replace(second, data=None)
+
+
+def script_conflicts(old: ImageTree, new: ImageTree, paths: Iterable[str], search_path: str) -> Iterator[str]:
+    """Yield the scripts among paths whose interpreter the old image has and the new one lacks."""
+    for path in paths:
+        entry = old.files[path]
+        if entry.kind != "file" or not entry.mode & 0o111:
+            continue
+        for name in old.scripts.get(entry.content, ()):
+            if _has(old, name, search_path) and not _has(new, name, search_path):
+                yield f"{shown(path)}: its interpreter {shown(name)} is not in the new base"
+
+
+def _has(tree: ImageTree, name: str, search_path: str) -> bool:
+    if name.startswith("/"):
+        return tree.is_file(name)
+    return any(tree.is_file(join(folder, name)) for folder in search_path.split(":") if folder.startswith("/"))
+
+
+def _are_files(*entries: Entry) -> bool:
+    return all(entry.kind == "file" and entry.data is not None for entry in entries)
+
+
+def _told(before: Entry | None, after: Entry | None) -> str:
+    if before is None:
+        return "the step and the new base both added it"
+    return "the step changed it, and the base " + ("changed it" if after else "removed it")
+
+
+def _double_ids(data: bytes) -> str:
+    """Return the names of two users or groups with the same id; empty if there are none. System files may have them."""
+    owners: dict[bytes, str] = {}
+    for name, line in named_lines(data).items():
+        number = line.split(b":")[2] if line.count(b":") >= 3 else b""
+        if number and number in owners:
+            return f"{owners[number]} and {name}"
+        owners[number] = name
+    return ""
