@@ -159,6 +159,17 @@ PACKAGE_SETTINGS: Final = Limit("the size of a package manager's settings", 4 <<
 # All settings, keyrings and package lists of a layer that are kept.
 LAYER_PACKAGES: Final = Limit("the package data of a layer", 128 << 20)
 
+# ---- attestations ------------------------------------------------------------------------------------------------------
+
+# A signature in cosign's form: 300 bytes of JSON. cosign itself adds few more.
+SIGNED_CLAIM: Final = Limit("the size of a signed claim", 64 << 10)
+# The signatures or the attestations of an image, each one a layer. cosign reads as many; each costs a verification.
+ATTESTATIONS: Final = Limit("the signatures and attestations of an image", 1_000, "entries")
+# A statement about how an image was made: 300 bytes for each file that a step copies.
+STATEMENT: Final = Limit("the size of an attestation", 64 << 20)
+# A public key in PEM has 200 bytes.
+KEY_FILE: Final = Limit("the size of a key", 64 << 10)
+
 # ---- trees ------------------------------------------------------------------------------------------------------------
 
 # A manifest or template of a tree.

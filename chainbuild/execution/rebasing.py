@@ -16,7 +16,7 @@ from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, RegistryError
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.services import ExecutionServices
-from chainbuild.execution.step_inputs import StepInputs, digests
+from chainbuild.execution.step_inputs import StepInputs, image_notes
 from chainbuild.host.package_data import shipped
 from chainbuild.images.attachments import attach_bill, attached_bill, exact_name
 from chainbuild.images.provenance import with_post_build_labels, with_provenance
@@ -25,7 +25,6 @@ from chainbuild.layouts.test_files import VERDICT
 from chainbuild.model import CHAIN_IMAGE, Step, StepKind
 from chainbuild.planning.decisions import Decision
 from chainbuild.planning.moved import PRODUCTION_IMAGE, REBASED, moved_images
-from chainbuild.planning.planner import digest_note
 from chainbuild.proof.imports import VERDICT as IMPORTS
 from chainbuild.proof.trace.proof import VERDICT as TRACE
 from chainbuild.rebase.bases import BasePair
@@ -39,6 +38,7 @@ from chainbuild.rebase.tree import ImageTree
 from chainbuild.records.garbage import BUILT_AS
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
+from chainbuild.records.notes import digest_note
 from chainbuild.records.record import Record
 from chainbuild.records.tags import is_key
 from chainbuild.references import Digest
@@ -133,10 +133,11 @@ class StepRebaser:
             return None
         summary = record.verdicts[REBASE]
         self._services.emit(events.Verdict(step=step.id, proof=REBASE, passed=True, summary=summary, findings=()))
+        result = StepResult(step=step, record=record, built=True)
         try:
             self._services.records.write(step.repository, record)
             self._warn(step, record)
-            self._services.before_name(step, record.image)
+            self._services.before_name(result)
             put_tag(self._registries, step.reference, record.image)
         except ChainbuildError as error:
             self._failed(step, started, error)
@@ -152,7 +153,7 @@ class StepRebaser:
                 added=record.added,
             )
         )
-        return StepResult(step=step, record=record, built=True)
+        return result
 
     def _proven(self, components: Components, step: Step, last: Record) -> Record:
         """Return the record of the step's rebased image, which is in the registry. Errors: `NotRebasedError`."""
@@ -353,7 +354,7 @@ class StepRebaser:
             unpacked=last.unpacked,
             verdicts={**kept, **composed.verdicts},
             warnings=last.warnings.with_kind(OF_TESTS, ()),
-            notes={**notes, **digests(step, moved.images), **composed.notes, REBASED: self._moves(moved, origins)},
+            notes={**notes, **image_notes(step, moved.images), **composed.notes, REBASED: self._moves(moved, origins)},
             parents={
                 image.name: self._outcome.results[need].record.key
                 for image in step.images

@@ -15,6 +15,7 @@ from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
 from chainbuild.planning.moved import REBASED, moved_images
 from chainbuild.records.keys import Components, changes
+from chainbuild.records.notes import digest_note
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import ImageReference
 from chainbuild.step_id import StepId
@@ -401,11 +402,6 @@ def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageF
 def _moves(record: Record) -> str:
     """Return what a plan says about a record of a rebased image."""
     return f" (rebased {record.notes[REBASED]})" if REBASED in record.notes else ""
-
-
-def digest_note(name: str) -> str:
-    """Return the name of the record's note with the digest of an image input."""
-    return f"digest of {name}"
 
 
 def _unknown(components: Components) -> str:

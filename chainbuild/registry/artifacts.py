@@ -23,6 +23,7 @@ from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import copy_image, read_index
 from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.signed_tags import copy_signed, signed_subject
 from chainbuild.values import replace
 
 _EMPTY: Final = b"{}"
@@ -118,9 +119,11 @@ def referrers_tag(subject: Digest) -> str:
 
 
 def subject_of(tag: str) -> Digest | None:
-    """Return the subject of a tag of the referrers tag schema; None for any other tag."""
+    """Return the subject of a tag of the referrers tag schema or of cosign's tags; None for any other tag."""
     name = tag.removeprefix(_TAG)
-    return Digest(f"sha256:{name}") if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name) else None
+    if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name):
+        return Digest(f"sha256:{name}")
+    return signed_subject(tag)
 
 
 def attach(
@@ -230,7 +233,7 @@ def referrers(
 
 
 def copy_attached(registries: Registries, source: ImageReference, destination: ImageReference) -> None:
-    """Copy the attachments of an image whose copy the destination's repository already has."""
+    """Copy the attachments of an image whose copy the destination's repository already has, and its signatures."""
     if source.digest is None:
         raise ValueError("only what a digest names has referrers")
     rows = referrers(registries, source)
@@ -241,6 +244,7 @@ def copy_attached(registries: Registries, source: ImageReference, destination: I
     if rows and taker.referrers(target.repository, source.digest) is None:
         for row in rows:
             _list(registries, target.with_tag(referrers_tag(source.digest)), row)
+    copy_signed(registries, source, target)
 
 
 def _subject(registries: Registries, image: ImageReference) -> Descriptor:

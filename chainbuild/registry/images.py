@@ -185,16 +185,22 @@ def copy_image(registries: Registries, source: ImageReference, destination: Imag
 
 
 def replace_config(
-    registries: Registries, image: RemoteImage, config: ImageConfig, destination: ImageReference
+    registries: Registries,
+    image: RemoteImage,
+    config: ImageConfig,
+    destination: ImageReference,
+    annotations: Mapping[str, str] | None = None,
 ) -> RemoteImage:
     """Return the same layers under another config, in the destination's repository and under its tag (if it has one).
+
+    `annotations` are added to those of the manifest.
 
     Errors: `ValueError` if the config's layers are not the image's (a bug of the caller).
     """
     if config.diff_ids != image.config.diff_ids:
         raise ValueError("another config must have the same layers")
     copy_blobs(registries, image.reference, destination, image.layers)
-    return put_image(registries, destination, config, image.layers, like=image)
+    return put_image(registries, destination, config, image.layers, like=image, annotations=annotations)
 
 
 def put_image(
@@ -204,10 +210,12 @@ def put_image(
     layers: Iterable[Descriptor],
     *,
     like: RemoteImage | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> RemoteImage:
     """Return an image from a config and layers that the destination's repository holds; tagged where the destination is.
 
-    Its platform, its annotations and its media types are those of the image `like` (default: the config's, none, OCI).
+    Its platform, its annotations and its media types are those of the image `like` (default: the config's, none, OCI), with
+    `annotations` added; Docker's manifests have none.
     """
     client = registries.client(destination)
     digest = client.put_blob(destination.repository, config.raw)
@@ -216,7 +224,7 @@ def put_image(
         config=Descriptor(media_type=media_type, digest=digest, size=len(config.raw)),
         layers=layers,
         media_type=like.manifest.media_type if like else OCI_MANIFEST,
-        annotations=dict(like.manifest.annotations) if like else None,
+        annotations=_annotations(like, annotations or {}),
     )
     client.put_manifest(destination.repository, destination.tag or manifest.digest, manifest.raw, manifest.media_type)
     return RemoteImage(
@@ -226,6 +234,12 @@ def put_image(
         manifest=manifest,
         config=config,
     )
+
+
+def _annotations(like: RemoteImage | None, added: Mapping[str, str]) -> dict[str, str]:
+    if like is None:
+        return dict(added)
+    return dict(like.manifest.annotations) | (dict(added) if like.manifest.media_type == OCI_MANIFEST else {})
 
 
 # ---- phases ---------------------------------------------------------------------------------------------------------
@@ -281,7 +295,10 @@ def _copy_content(
 def copy_blobs(
     registries: Registries, source: ImageReference, destination: ImageReference, blobs: Iterable[Descriptor]
 ) -> None:
-    """Put blobs of the source's repository into the destination's: mounted within a registry, else sent, unless it has them."""
+    """Copy blobs that the destination's repository lacks; within one registry they are mounted, not sent.
+
+    Errors: those of the registries.
+    """
     if (source.registry, source.repository) == (destination.registry, destination.repository):
         return
     needed = {blob.digest: blob for blob in blobs}

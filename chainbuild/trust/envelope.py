@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PublicKey, SigningKey
 from chainbuild.values import decode_json
+
+if TYPE_CHECKING:
+    # A start reads records, which only Ed25519 keys sign.
+    from chainbuild.trust.verification_keys import VerificationKey
+
+Key = TypeVar("Key", bound="VerificationKey")
 
 MEDIA_TYPE: Final = "application/vnd.dsse.envelope.v1+json"
 MOST_SIGNATURES: Final = 16
@@ -66,10 +72,11 @@ class Envelope(Struct, frozen=True, kw_only=True):
             raise EnvelopeError(f"not a DSSE envelope ({error})") from error
 
     @classmethod
-    def sign(cls, payload: bytes, payload_type: str, key: SigningKey) -> Envelope:
-        """Make an envelope with one signature."""
+    def sign(cls, payload: bytes, payload_type: str, key: SigningKey, *, shows_key: bool = True) -> Envelope:
+        """Make an envelope with one signature. `shows_key`: the signature also carries the public key."""
         value = key.sign(pae(payload_type, payload))
-        signature = Signature(key_id=key.public.id, value=value, public_key=str(key.public))
+        public_key = str(key.public) if shows_key else UNSET
+        signature = Signature(key_id=key.public.id, value=value, public_key=public_key)
         return cls(payload_type=payload_type, payload=payload, signatures=(signature,))
 
     def with_signature(self, key: SigningKey) -> Envelope:
@@ -80,14 +87,15 @@ class Envelope(Struct, frozen=True, kw_only=True):
         others = tuple(signature for signature in self.signatures if signature.key_id != key.public.id)
         return Envelope(payload_type=self.payload_type, payload=self.payload, signatures=(*others, *added))
 
-    def valid_keys(self, candidates: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
-        """Return the candidates that made a valid signature, in order."""
+    def valid_keys(self, candidates: Iterable[Key]) -> tuple[Key, ...]:
+        """Return the candidates that made a valid signature, in order. A signature without a key id may be of any key."""
         message = pae(self.payload_type, self.payload)
         return tuple(
             key
             for key in candidates
             if any(
-                signature.key_id == key.id and key.verifies(signature.value, message) for signature in self.signatures
+                signature.key_id in {"", key.id} and key.verifies(signature.value, message)
+                for signature in self.signatures
             )
         )
 

@@ -170,9 +170,14 @@ def test_html_page_is_not_a_list(fake: FakeRegistry, registries: Registries, ima
     assert registries.client(PLACE).referrers("team/app", image.digest) is None
 
 
-@pytest.mark.parametrize("tag", ["v1", "sha256-abc", "sha256-" + "g" * 64, "sha256-" + "a" * 64 + ".sig", "k1-x"])
+@pytest.mark.parametrize("tag", ["v1", "sha256-abc", "sha256-" + "g" * 64, "sha256-" + "a" * 64 + ".sign", "k1-x"])
 def test_other_tags_have_no_subject(tag: str) -> None:
     assert subject_of(tag) is None
+
+
+@pytest.mark.parametrize("suffix", [".sig", ".att", ".sbom"])
+def test_tags_of_cosign_have_their_image_as_subject(suffix: str) -> None:
+    assert subject_of("sha256-" + "a" * 64 + suffix) == Digest("sha256:" + "a" * 64)
 
 
 def test_referrers_tag_names_its_image() -> None:

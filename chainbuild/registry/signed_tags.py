@@ -1,0 +1,176 @@
+"""Signatures and attestations in cosign's place: artifacts under tags that are made of an image's digest.
+
+cosign's signature and attestation specifications ("Storage") put all signatures of an image into one image manifest under
+the tag `sha256-<hex>.sig`, and all attestations into one under `sha256-<hex>.att`; each of them is a layer. The manifests
+written here also name the image as their subject, with cosign's artifact types, so that registries with the referrers API
+of the OCI distribution spec 1.1 list them.
+
+Nothing is verified here, and nobody's layers are removed except the signer's own older ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final, Literal
+
+from chainbuild import limits
+from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.images import copy_blobs
+from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Index, Manifest, canonical
+from chainbuild.registry.pool import Registries
+
+Kind = Literal["sig", "att"]
+"""The two kinds, as the tags end."""
+KINDS: Final[tuple[Kind, ...]] = ("sig", "att")
+_PREFIX: Final = "sha256-"
+_SUFFIXES: Final = (".sig", ".att", ".sbom")
+"""The ends of cosign's tags; `.sbom` is that of its older versions."""
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def signed_tag(subject: Digest, kind: Kind) -> str:
+    """Return the tag for the signatures or the attestations of an image."""
+    return f"{str(subject).replace(':', '-')[:120]}.{kind}"
+
+
+def signed_subject(tag: str) -> Digest | None:
+    """Return the image that a tag of cosign's is about; None for any other tag."""
+    for suffix in _SUFFIXES:
+        name = tag.removesuffix(suffix).removeprefix(_PREFIX)
+        if tag == f"{_PREFIX}{name}{suffix}" and len(name) == 64 and _HEX.issuperset(name):
+            return Digest(f"sha256:{name}")
+    return None
+
+
+def artifact_type(kind: Kind) -> str:
+    """Return cosign's artifact type (OCI 1.1) for a kind."""
+    return f"application/vnd.dev.cosign.artifact.{kind}.v1+json"
+
+
+def read_signed(registries: Registries, image: ImageReference, kind: Kind) -> Manifest | None:
+    """Return the manifest with the signatures or attestations of the image of that digest; None if there is none.
+
+    It is the one under cosign's tag, else the last one that the registry's own list of referrers has. Errors: those of the
+    registry; `DamagedContentError` if it is none.
+    """
+    subject = _digest(image)
+    place = _place(image)
+    found = _manifest(registries, place.with_tag(signed_tag(subject, kind)))
+    if found is not None:
+        return found
+    listed = registries.client(place).referrers(place.repository, subject, artifact_type(kind))
+    rows = Index.of(listed, where=str(image)).manifests if listed is not None else ()
+    digests = [row.digest for row in rows if row.artifact_type == artifact_type(kind)]
+    return _manifest(registries, place.with_digest(digests[-1])) if digests else None
+
+
+def layer_content(registries: Registries, image: ImageReference, layer: Descriptor, limit: limits.Limit) -> bytes:
+    """Return the content of a layer. Errors: `LimitError` if it is too large; those of the registry."""
+    limit.check(layer.size, "a signature or attestation", str(image))
+    if layer.data is not None:
+        return layer.data
+    client = registries.client(image)
+    return client.blob(image.repository, layer.digest, size=layer.size, limit=limit)
+
+
+def put_signed(
+    registries: Registries,
+    image: ImageReference,
+    kind: Kind,
+    layers: Sequence[tuple[Descriptor, bytes]],
+    *,
+    replaces: Callable[[Descriptor], bool] = lambda _: False,
+) -> bool:
+    """Add layers to the signatures or attestations of the image of that digest; return whether anything was written.
+
+    Existing layers stay, except those that `replaces` accepts and that are not among the new ones. Errors: those of the
+    registry.
+    """
+    place = _place(image)
+    before = _manifest(registries, place.with_tag(signed_tag(_digest(image), kind)))
+    added = [layer for layer, _ in layers]
+    kept = [layer for layer in (before.layers if before else ()) if layer not in added and not replaces(layer)]
+    merged = (*kept, *added)
+    limits.ATTESTATIONS.check(len(merged), "what is attached to it", str(image))
+    if before is not None and set(before.layers) == set(merged):
+        return False
+    client = registries.client(place)
+    for _, content in layers:
+        client.put_blob(place.repository, content)
+    _put_manifest(registries, image, kind, merged, before)
+    return True
+
+
+def copy_signed(registries: Registries, source: ImageReference, destination: ImageReference) -> None:
+    """Copy the signatures and attestations of an image, whose copy has the same digest; those already there stay.
+
+    Errors: those of the registries.
+    """
+    subject = _digest(source)
+    target = _place(destination)
+    for kind in KINDS:
+        own = _manifest(registries, _place(source).with_tag(signed_tag(subject, kind)))
+        if own is None:
+            continue
+        before = _manifest(registries, target.with_tag(signed_tag(subject, kind)))
+        kept = [layer for layer in (before.layers if before else ()) if layer not in own.layers]
+        merged = (*kept, *own.layers)
+        limits.ATTESTATIONS.check(len(merged), "what is attached to it", str(source))
+        if before is not None and set(before.layers) == set(merged):
+            continue
+        copy_blobs(registries, source, target, own.layers)
+        _put_manifest(registries, target.with_digest(subject), kind, merged, before)
+
+
+def _put_manifest(
+    registries: Registries, image: ImageReference, kind: Kind, layers: Iterable[Descriptor], before: Manifest | None
+) -> None:
+    subject, place = _digest(image), _place(image)
+    client = registries.client(place)
+    there = client.head(place.repository, subject)
+    if there is None:
+        raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
+    layers = tuple(layers)
+    # The config that cosign writes: an image without a platform.
+    config = canonical(
+        {
+            "architecture": "",
+            "config": {},
+            "created": "0001-01-01T00:00:00Z",
+            "os": "",
+            "rootfs": {"type": "layers", "diff_ids": [str(layer.digest) for layer in layers]},
+        }
+    )
+    client.put_blob(place.repository, config)
+    manifest = Manifest.make(
+        config=Descriptor.of(config, OCI_CONFIG),
+        layers=layers,
+        artifact_type=artifact_type(kind),
+        subject=Descriptor(media_type=there.media_type, digest=subject, size=there.size),
+    )
+    client.put_manifest(place.repository, signed_tag(subject, kind), manifest.raw, manifest.media_type)
+    if before is not None and before.subject is not None and before.digest != manifest.digest:
+        # Without its tag, only the list of referrers still names it. Some registries allow no deletion.
+        with suppress(RegistryError):
+            client.delete_manifest(place.repository, before.digest)
+
+
+def _manifest(registries: Registries, reference: ImageReference) -> Manifest | None:
+    client = registries.client(reference)
+    try:
+        raw = client.manifest(reference.repository, reference.digest or reference.tag_or_latest)
+    except NotFoundInRegistryError:
+        return None
+    return None if raw.is_index else Manifest.of(raw, where=str(reference))
+
+
+def _place(reference: ImageReference) -> ImageReference:
+    return ImageReference(reference.registry, reference.repository)
+
+
+def _digest(image: ImageReference) -> Digest:
+    if image.digest is None:
+        raise ValueError("only what a digest names has signatures")
+    return image.digest

@@ -1,0 +1,83 @@
+"""Keys that verify the signatures of others: chainbuild's Ed25519 keys, and the ECDSA P-256 keys that cosign makes by default.
+
+cosign signs with ECDSA over P-256 and SHA-256 ("Signature Schemes" of its signature specification) and verifies with any
+key of a PEM file, also an Ed25519 key (`LoadVerifier` of sigstore/sigstore). chainbuild signs with Ed25519 only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from msgspec import Struct
+
+from chainbuild.errors import WrongUseError
+from chainbuild.trust.keys import PUBLIC_PREFIX, SHORT, PublicKey
+
+KEY_HINT = f"Use a PEM file with an Ed25519 or ECDSA P-256 key, or {PUBLIC_PREFIX}…, as chainbuild trust key prints it."
+
+
+class VerificationKey(Protocol):
+    """A public key of any supported type."""
+
+    @property
+    def id(self) -> str:
+        """The sha256 of the SubjectPublicKeyInfo, in hex."""
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the signature over the message was made with this key's private half."""
+
+
+class EcdsaKey(Struct, frozen=True):
+    """An ECDSA public key on the curve P-256, as SubjectPublicKeyInfo in DER. Signatures are DER, over SHA-256."""
+
+    der: bytes
+
+    @property
+    def id(self) -> str:
+        """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
+        return hashlib.sha256(self.der).hexdigest()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the signature over the message was made with this key's private half."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        key = load_der_public_key(self.der)
+        if not isinstance(key, EllipticCurvePublicKey):
+            return False
+        try:
+            key.verify(signature, message, ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def parse_verification_key(text: str) -> VerificationKey:
+    """Read a public key: `ed25519:BASE64`, or PEM with an Ed25519 or ECDSA P-256 key. Errors: `WrongUseError`."""
+    text = text.strip()
+    return _from_pem(text) if text.startswith("-----BEGIN ") else PublicKey.parse(text)
+
+
+def short_id(key: VerificationKey) -> str:
+    """Return the first hex digits of a key's id, for display."""
+    return key.id[:SHORT]
+
+
+def _from_pem(text: str) -> VerificationKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+    try:
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise WrongUseError("the PEM text is not a public key", hint=KEY_HINT) from None
+    if isinstance(key, Ed25519PublicKey):
+        return PublicKey(key.public_bytes_raw())
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
+        return EcdsaKey(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    raise WrongUseError("the PEM text is a public key of another type", hint=KEY_HINT)
