@@ -11,6 +11,8 @@ from chainbuild.errors import Problem
 from chainbuild.operations.rebuild import RebuildReport
 from chainbuild.text import escaped, moment, plural, short_digest
 from chainbuild.trust.verification_keys import short_id
+from chainbuild.ui import stderr
+from chainbuild.ui.messages import hint_lines, message_lines
 from chainbuild.ui.terminal import Line, Span, Terminal
 
 SCHEMA: Final = "chainbuild.provenance/1"
@@ -35,6 +37,13 @@ def show_provenance(report: ProvenanceReport, out: Terminal) -> None:
     if report.policy and not report.errors:
         lines += [(), f"{escaped(report.policy.shown)}: every rule holds"]
     out.write(lines)
+
+
+def show_problems(report: ProvenanceReport) -> None:
+    """Print to stderr what must hold for the image and does not."""
+    for problem in report.errors:
+        where = f"{problem.where}: " if problem.where else ""
+        stderr().write([*message_lines("error", where + problem.message), *hint_lines(problem.hint)])
 
 
 def _facts(account: Account) -> dict[str, str]:

@@ -14,9 +14,8 @@ from chainbuild.cli.output import open_quietly
 from chainbuild.errors import ExitCode, NotProvenError, Problem, WrongUseError
 from chainbuild.operations.named_images import NamedImage, find_named_image
 from chainbuild.trust.verification_keys import short_id
-from chainbuild.ui import stderr, stdout
-from chainbuild.ui.messages import hint_lines, message_lines
-from chainbuild.ui.provenance import provenance_as_json, show_provenance
+from chainbuild.ui import stdout
+from chainbuild.ui.provenance import provenance_as_json, show_problems, show_provenance
 from chainbuild.values import replace
 
 if TYPE_CHECKING:
@@ -57,9 +56,7 @@ def show_verified(
         stdout().write_json(provenance_as_json(report))
     else:
         show_provenance(report, stdout())
-        for problem in report.errors:
-            where = f"{problem.where}: " if problem.where else ""
-            stderr().write([*message_lines("error", where + problem.message), *hint_lines(problem.hint)])
+        show_problems(report)
     return int(ExitCode.NOT_PROVEN if report.errors else ExitCode.DONE)
 
 

@@ -17,6 +17,7 @@ from chainbuild.errors import WrongUseError
 from chainbuild.execution.backends import use_backends
 from chainbuild.images.local_store import LocalImage
 from chainbuild.model import published
+from chainbuild.records.garbage import is_readable
 from chainbuild.references import ImageReference
 from chainbuild.requests import science as words
 from chainbuild.requests.layer import LayerOptions, lookalikes, read_layer
@@ -45,7 +46,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def readable(world: World) -> list[str]:
-    return sorted(f"{name}:{tag}" for name, tag in world.host.tags if not tag.startswith("k1-"))
+    return sorted(f"{name}:{tag}" for name, tag in world.host.tags if is_readable(tag))
 
 
 # Single layers --------------------------------------------------------------------------------------------------------

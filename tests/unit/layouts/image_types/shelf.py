@@ -24,6 +24,7 @@ from chainbuild.layouts.image_types import roots
 from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose
 from chainbuild.operations.image_types import Renewed, check_published, prepared, renewed, run_of
 from chainbuild.planning.decisions import Plan
+from chainbuild.records.garbage import is_readable
 from chainbuild.requests.build import BuildRequest
 from chainbuild.requests.image_types import (
     ImageTypeOptions,
@@ -155,7 +156,7 @@ class Shelf(Surroundings):
     def tags(self, place: str) -> set[str]:
         """Return every `repository:tag` of a registry, without machine data."""
         host = place.partition("/")[0]
-        return {f"{name}:{tag}" for name, tag in self.fake.host(host).tags if not tag.startswith("k1-")}
+        return {f"{name}:{tag}" for name, tag in self.fake.host(host).tags if is_readable(tag)}
 
     def holds(self, place: str) -> set[bytes]:
         """Return the contents of all blobs and manifests of a registry."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chainbuild.errors import BuildFailedError
+from chainbuild.records.garbage import is_readable
 from chainbuild.step_id import StepId
 
 from .grove import Grove
@@ -159,9 +160,9 @@ def test_push_sends_same_images_with_same_tags(tree: Grove) -> None:
     here = {
         (name.removeprefix("quay.io/"), tag): digest
         for (name, tag), digest in tree.fake.host("localhost:5000").tags.items()
-        if "/sci/" in name or "/rel/" in name
+        if ("/sci/" in name or "/rel/" in name) and is_readable(tag)
     }
-    assert {key: digest for key, digest in there.tags.items() if key not in known} == here
+    assert {key: digest for key, digest in there.tags.items() if key not in known and is_readable(key[1])} == here
     tree.fake.log.clear()
     tree.run(repo="quay.io/me/test", push=True)
     assert tree.fake.counted("PUT") == tree.fake.counted("POST") == 0
