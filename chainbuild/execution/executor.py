@@ -20,7 +20,7 @@ from chainbuild.execution.outcome import DEADLINE, RunOutcome, StepResult
 from chainbuild.execution.repair import DAMAGED, ParentRepair
 from chainbuild.execution.running import Postponed, Running
 from chainbuild.execution.services import ExecutionServices
-from chainbuild.execution.step_inputs import StepInputs, digests, of_chain
+from chainbuild.execution.step_inputs import StepInputs, image_notes, of_chain
 from chainbuild.images.compose_layers import FILES, join
 from chainbuild.model import Step, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan
@@ -195,7 +195,7 @@ class Executor:
         except NotProvenError as error:
             self._failed(result.step, started, error)
             raise
-        self._services.before_name(result.step, record.image)
+        self._services.before_name(result)
         put_tag(self._services.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
@@ -344,7 +344,7 @@ class Executor:
             unpacked=finished_image.unpacked,
             verdicts={**finished_image.verdicts, **services.acceleration.verdicts(step)},
             warnings=WarningList.of(finished_image.warnings),
-            notes={**services.notes(), **digests(step, images), "dockerfile": spec.shown, **notes},
+            notes={**services.notes(), **image_notes(step, images), "dockerfile": spec.shown, **notes},
             parents={
                 parent_image.name: self.outcome.results[need].record.key
                 for parent_image in step.images
@@ -358,7 +358,7 @@ class Executor:
         else:
             services.records.write(step.repository, record)
         self._warn(step, record)
-        services.before_name(step, image.digest)
+        services.before_name(StepResult(step=step, record=record, built=True))
         put_tag(services.registries, step.reference, image.digest, known=image.manifest)
         return record
 

@@ -26,6 +26,7 @@ from chainbuild.proof.trace.proof import proofs_stand
 from chainbuild.records.index import RecordIndex, chains_by_index
 from chainbuild.records.labels import identity_of
 from chainbuild.records.record import Record
+from chainbuild.references import ImageReference
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.step_id import StepId
@@ -34,7 +35,7 @@ from chainbuild.values import replace
 
 if TYPE_CHECKING:
     # A plan imports nothing that only builds or publishes.
-    from chainbuild.execution.outcome import RunOutcome
+    from chainbuild.execution.outcome import RunOutcome, StepResult
     from chainbuild.planning.generations import Generations
 
 
@@ -218,6 +219,8 @@ def execute(
     native: NativeTools,
 ) -> RunOutcome:
     """Do what the plan says with every step, and write the records into the indexes. Failures are in the outcome."""
+    from chainbuild.execution.annotating import ResultAnnotations
+    from chainbuild.execution.attesting import ResultAttestations
     from chainbuild.execution.executor import Executor
     from chainbuild.execution.post_build import StageFinisher
     from chainbuild.execution.services import ExecutionServices
@@ -234,6 +237,13 @@ def execute(
         notice=session.registries.notice,
         clock=backends.clock,
     )
+    tree_notes = lru_cache(maxsize=1)(lambda: backends.tree_notes(session.settings.root))
+    attested = ResultAttestations(graph, session.records, planned.found, planned.index)
+
+    def before_name(result: StepResult) -> None:
+        notes.note(result.step, result.record.image)
+        attested.note(result)
+
     services = ExecutionServices(
         driver=session.driver,
         registries=session.registries,
@@ -245,27 +255,33 @@ def execute(
             session.emit,
             clock=backends.clock,
             contexts=partial(pinned_contexts, session.finder()),
+            annotations=ResultAnnotations(graph, planned.found, tree_notes).of,
         ),
         found=planned.found,
         emit=session.emit,
         log_path=log_path,
-        notes=lru_cache(maxsize=1)(lambda: backends.tree_notes(session.settings.root)),
+        notes=tree_notes,
         clock=backends.clock,
-        before_name=notes.note,
+        before_name=before_name,
         acceleration=native,
     )
     outcome = Executor(planned.plan, services, options).run()
-    _update_index(graph, planned.index, outcome, notes)
+    _update_index(graph, planned.index, outcome, (notes.made, attested.made))
     session.records.seen.remember(result.record for result in outcome.results.values())
     session.records.seen.remember_times(planned.asked.used)
     return outcome
 
 
-def _update_index(graph: Graph, index: RecordIndex, outcome: RunOutcome, notes: StatementWriter) -> None:
-    """Write the records and the stage statements of the run into the indexes of its chains."""
+def _update_index(
+    graph: Graph,
+    index: RecordIndex,
+    outcome: RunOutcome,
+    marks_of: tuple[Callable[[Chain], Mapping[str, str]], ...],
+) -> None:
+    """Write the records of the run, and the marks of what is attached to its images, into the indexes of its chains."""
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
-        made = {tag: mark for chain in chains for tag, mark in notes.made(chain).items()}
+        made = {tag: mark for chain in chains for marks in marks_of for tag, mark in marks(chain).items()}
         index.update(chains[0], [outcome.results[step].record for step in steps], made)
 
 
@@ -285,6 +301,7 @@ def publish(
     graph: Graph, session: Session, outcome: RunOutcome, options: ExecutionOptions
 ) -> tuple[events.ImageResult, ...]:
     """Publish the finished results: update indexes, push to REPO's registry, load into the local image store."""
+    from chainbuild.execution.attesting import sign_indexes
     from chainbuild.execution.publish import publish_indexes, push_results, stale_where_pushed
 
     finished = [chain for chain in graph.chains if chain.publication and chain.result.id in outcome.results]
@@ -309,6 +326,7 @@ def publish(
         texts += stale_where_pushed(session.registries, graph.repo, finished, generations, refuse_stale=refuse)
     for text in dict.fromkeys(texts):
         session.warn(text)
+    pushed: tuple[ImageReference, ...] = ()
     if options.push:
         session.emit(events.RunPhase(phase="push"))
         pushed = push_results(
@@ -316,6 +334,9 @@ def publish(
         )
         for name in pushed:
             session.emit(events.Message(text=f"pushed {name}"))
+    if pushed or any(outcome.results[chain.result.id].built for chain in finished):
+        for text in sign_indexes(session.records, (*indexes.platforms, *pushed)):
+            session.emit(events.Message(level="note", text=text))
     results = []
     if options.load and any(names.local_tag for _, names in published(finished)):
         session.emit(events.RunPhase(phase="load"))

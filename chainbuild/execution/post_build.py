@@ -44,9 +44,14 @@ class StageFinisher:
         *,
         clock: Callable[[], float] = time.time,
         contexts: Contexts | None = None,
+        annotations: Callable[[Step, RemoteImage], Mapping[str, str]] = lambda _step, _image: {},
     ) -> None:
-        """`contexts` finds the image in which chainbuild's own programs run (see `tools_image`)."""
+        """`contexts` finds the image in which chainbuild's own programs run (see `tools_image`).
+
+        `annotations` returns those of the manifest of a step's image.
+        """
         self._clock = clock
+        self._annotations = annotations
         self._contexts = contexts
         self._registries = registries
         self._builder = builder
@@ -62,11 +67,10 @@ class StageFinisher:
         """
         if step.kind is StepKind.MINIMIZE:
             return self._with_minimize_report(spec, built)
-        finished = FinishedImage(image=built)
-        if step.post_build_labels:
-            finished = self._with_labels(step, spec, built, trail)
         if step.kind is StepKind.PRODUCE:
             finished = self._finish_production(step, spec, built, inputs, trail)
+        else:
+            finished = self._with_labels(step, spec, built, trail)
         if step.test is None:
             return finished
         verdict = self._run_test(step, finished.image)
@@ -129,11 +133,18 @@ class StageFinisher:
         )
 
     def _with_labels(self, step: Step, spec: BuildSpec, built: RemoteImage, trail: Provenance) -> FinishedImage:
+        """Add the labels and the annotations that the step's image gets after its build, if any."""
         from chainbuild.images.provenance import with_post_build_labels, with_provenance
         from chainbuild.records.garbage import BUILT_AS
 
-        config = with_post_build_labels(with_provenance(built.config, trail), step.post_build_labels, self._clock())
-        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(spec.image)))
+        annotations = self._annotations(step, built)
+        config = built.config
+        if step.post_build_labels:
+            config = with_post_build_labels(with_provenance(config, trail), step.post_build_labels, self._clock())
+        elif not annotations:
+            return FinishedImage(image=built)
+        tag = step.repository.with_tag(_tag_of(spec.image))
+        image = replace_config(self._registries, built, config, tag, annotations)
         return FinishedImage(image=image, notes={BUILT_AS: str(built.digest)})
 
     def _finish_production(
@@ -152,7 +163,8 @@ class StageFinisher:
         )
         config = with_provenance(config, trail)
         # Push to the staging tag: the final tag is set after the proofs.
-        image = replace_config(self._registries, built, config, step.repository.with_tag(_tag_of(spec.image)))
+        tag = step.repository.with_tag(_tag_of(spec.image))
+        image = replace_config(self._registries, built, config, tag, self._annotations(step, built))
         values = switches(step, spec.dockerfile.read_bytes())
         report = self._prove(step, spec, image)
         self._emit(

@@ -13,12 +13,13 @@ from chainbuild import events
 from chainbuild.builder.build_spec import BuildSpec
 from chainbuild.execution.backends import SessionDriver
 from chainbuild.execution.native_tools import NativeTools
+from chainbuild.execution.outcome import StepResult
 from chainbuild.images.provenance import Provenance
 from chainbuild.images.resolver import Found
 from chainbuild.model import Step
 from chainbuild.planning.planner import Planner
 from chainbuild.records.record import Record
-from chainbuild.references import Digest, ImageReference
+from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
@@ -76,5 +77,5 @@ class ExecutionServices(Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.time
     acceleration: NativeTools
     """The native tools of this run."""
-    before_name: Callable[[Step, Digest], None] = lambda _step, _image: None
-    """Called with a step and its finished image in the step's repository, before the readable tag is set."""
+    before_name: Callable[[StepResult], None] = lambda _: None
+    """Called with a finished step, whose image is in the step's repository, before the readable tag is set."""

@@ -10,7 +10,7 @@ from chainbuild.images.provenance import Provenance, ProvenanceStep, read_proven
 from chainbuild.images.resolver import EMPTY
 from chainbuild.model import CHAIN_IMAGE, ImageInput, Step, StepKind
 from chainbuild.planning.decisions import ImageFacts, facts_of
-from chainbuild.planning.planner import digest_note
+from chainbuild.records.notes import BASE, digest_note, image_note
 from chainbuild.registry.images import RemoteImage, resolve
 from chainbuild.step_id import StepId
 
@@ -82,12 +82,19 @@ def of_chain(step: Step, images: Mapping[str, RemoteImage]) -> tuple[Mapping[str
     return (dict(chain.config.env), chain.config.user) if chain and step.kind is StepKind.MINIMIZE else ({}, "")
 
 
-def digests(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
-    """Return the digests of the external images; for an image on the builder's platform, that of its index."""
-    return {
-        digest_note(image.name): EMPTY
-        if external.is_scratch
-        else str((image.on_builder and images[image.name].index_digest) or images[image.name].digest)
-        for image in step.images
-        if (external := image.external) is not None
-    }
+def image_notes(step: Step, images: Mapping[str, RemoteImage]) -> dict[str, str]:
+    """Return the notes about the external images: digest and reference of each, and which of them is the base.
+
+    For an image on the builder's platform, the digest is that of its index.
+    """
+    notes: dict[str, str] = {}
+    for image in step.images:
+        external = image.external
+        if external is None:
+            continue
+        digest = (image.on_builder and images[image.name].index_digest) or images[image.name].digest
+        notes[digest_note(image.name)] = EMPTY if external.is_scratch else str(digest)
+        notes[image_note(image.name)] = str(external)
+        if image.name == step.parent:
+            notes[BASE] = image.name
+    return notes

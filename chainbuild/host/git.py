@@ -303,10 +303,10 @@ def _target(entry: Path) -> Path | None:
 
 
 def _line(path: Path) -> str:
-    return _read(path).partition(b"\n")[0].decode("utf-8", "surrogateescape").strip()
+    return read_small(path).partition(b"\n")[0].decode("utf-8", "surrogateescape").strip()
 
 
-def _read(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
     """Return the content of a small regular file; empty if it is missing or not a regular file. Never blocks."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -323,8 +323,8 @@ def _read(path: Path) -> bytes:
 def _make_view(repository: Repository, place: Path) -> None:
     """Fill a git directory: links to data, a copy of HEAD, and a configuration of chainbuild's own."""
     # git interprets a HEAD that is a link as a symbolic reference.
-    (place / "HEAD").write_bytes(_read(repository.git / "HEAD"))
-    (place / "config").write_text(view_config(_read(repository.common / "config")), encoding="utf-8")
+    (place / "HEAD").write_bytes(read_small(repository.git / "HEAD"))
+    (place / "config").write_text(view_config(read_small(repository.common / "config")), encoding="utf-8")
     (place / "info").mkdir()
     (place / "objects").mkdir()
     links = {name: repository.common / name for name in ("refs", "packed-refs", "reftable", "shallow")}

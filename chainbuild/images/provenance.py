@@ -13,6 +13,7 @@ from chainbuild import limits
 from chainbuild.errors import NotReadyError
 from chainbuild.model import PostBuildLabel
 from chainbuild.records.labels import LABELS, STAMPS_LABEL, TRAIL_LABEL, stamped_names
+from chainbuild.records.notes import COMMIT, DIRTY, SOURCE
 from chainbuild.records.tags import is_key
 from chainbuild.registry.config import ImageConfig
 from chainbuild.step_id import StepId
@@ -65,9 +66,13 @@ def read_provenance(config: ImageConfig) -> Provenance:
 
 
 def tree_notes(root: Path) -> Mapping[str, str]:
-    """Return the git commit of the tree and whether it was dirty; nothing if it is no git tree (or git is missing)."""
+    """Return the git commit of the tree, whether it was dirty, and the address of its repository, if known.
+
+    Nothing if it is no git tree (or git is missing).
+    """
     try:
         from chainbuild.host.git import run_git
+        from chainbuild.host.git_origin import origin_address
 
         commit = run_git(root, ["rev-parse", "HEAD"])
         # If `git status` fails, the tree may be dirty.
@@ -76,4 +81,6 @@ def tree_notes(root: Path) -> Mapping[str, str]:
         return {}
     if not commit:
         return {}
-    return {"commit": commit.strip(), "dirty": "no" if status == "" else "yes"}
+    notes = {COMMIT: commit.strip(), DIRTY: "no" if status == "" else "yes"}
+    source = origin_address(root)
+    return {**notes, SOURCE: source} if source else notes

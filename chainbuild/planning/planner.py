@@ -14,6 +14,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
 from chainbuild.records.keys import Components, changes
+from chainbuild.records.notes import digest_note
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import ImageReference
 from chainbuild.step_id import StepId
@@ -372,11 +373,6 @@ def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageF
         moved = f" from {_short(before)} to {_short(now)}" if before and now else ""
         return f"{'base image' if image.name == step.parent else 'image'} {image.source} moved{moved}"
     return change
-
-
-def digest_note(name: str) -> str:
-    """Return the name of the record's note with the digest of an image input."""
-    return f"digest of {name}"
 
 
 def _unknown(components: Components) -> str:

@@ -18,7 +18,7 @@ LEVELS: tuple[frozenset[str], ...] = tuple(
         "dockerfile parsing",
         "context records",
         "builder ci distro images",
-        "comparison layouts local_registry native",
+        "attestations comparison layouts local_registry native",
         "planning project proof release run_report",
         "execution",
         "requests singularity",

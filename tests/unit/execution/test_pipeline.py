@@ -200,7 +200,11 @@ def test_graph_together_is_pushed_before_its_first_tag(world: World) -> None:
     puts = [path for method, path in world.fake.log if method == "PUT" and path.startswith("/v2/acme/atom/manifests/")]
     tagged = [path for path in puts if "/v1-" in path]
     assert len(tagged) == 3
-    assert puts[-3:] == tagged, "every image is there before the first tag"
+    *before, index = puts
+    assert before[-3:] == tagged, "every image, with its signature, is there before the first tag"
+    assert sum(path.endswith(".sig") for path in before) == 2
+    digest = world.fake.host("ghcr.io").tags["acme/atom", "v1-stock"]
+    assert index.endswith(f"/{digest.replace(':', '-')}.sig"), "the index is signed when its digest is known"
 
 
 # Trust ----------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from chainbuild.execution.publish import publish_indexes, push_results
 from chainbuild.references import ImageReference
 from chainbuild.registry.artifacts import referrers_tag
 from chainbuild.registry.images import platforms_of, put_index, resolve
+from chainbuild.registry.signed_tags import KINDS, signed_tag
 from tests.support.fake_registry import FakeHost
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World
 
@@ -47,10 +48,10 @@ def test_pushed_image_is_the_proven_image(world: World) -> None:
     ]
     for tag in ("v1-stock-amd64", "v1-stock-aarch64", "v1-stock"):
         assert there(world).tags["acme/atom", tag] == world.host.tags[REPOSITORY, tag]
-    attached = {
-        referrers_tag(resolve(world.registries, THERE.with_tag("v1-stock"), one).digest) for one in (AMD64, ARM64)
-    }
-    expected = {"v1-stock-amd64", "v1-stock-aarch64", "v1-stock", *attached}
+    digests = [resolve(world.registries, THERE.with_tag("v1-stock"), one).digest for one in (AMD64, ARM64)]
+    attached = {referrers_tag(digest) for digest in digests}
+    signed = {signed_tag(digest, kind) for digest in digests for kind in KINDS}
+    expected = {"v1-stock-amd64", "v1-stock-aarch64", "v1-stock", *attached, *signed}
     assert {tag for _, tag in there(world).tags} == expected, "and no more"
     image = resolve(world.registries, THERE.with_tag("v1-stock"), ARM64)
     assert all(("acme/atom", str(layer.digest)) in there(world).blobs for layer in image.layers)

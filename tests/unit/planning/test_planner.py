@@ -16,8 +16,9 @@ from chainbuild.model import BuildArg, Graph, ImageInput, Secret, Step
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan, Renewal, facts_of
 from chainbuild.planning.missing_sources import Checked
 from chainbuild.planning.plan_json import SCHEMA, plan_as_json
-from chainbuild.planning.planner import Planner, digest_note, make_plan, pinned_before, until
+from chainbuild.planning.planner import Planner, make_plan, pinned_before, until
 from chainbuild.records.keys import Components
+from chainbuild.records.notes import digest_note
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import Digest, ImageReference
 from chainbuild.step_id import StepId

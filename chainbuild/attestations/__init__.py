@@ -1,0 +1,1 @@
+"""Attestations: signed statements about an image that other programs understand, and policies about them."""
