@@ -24,6 +24,7 @@ from chainbuild.registry.images import RemoteImage, platforms_of, resolve
 from chainbuild.registry.oci import Descriptor, Index
 from chainbuild.registry.pool import Registries
 from chainbuild.release.model import Difference, PlannedImage
+from chainbuild.release.policies import PolicyCheck, Violations, no_policy
 from chainbuild.text import escaped, share, size
 from chainbuild.values import replace
 
@@ -43,6 +44,8 @@ class ImageState(Struct, frozen=True, kw_only=True):
     replaces: Mapping[ImageReference, Digest | None]
     replaced: ImageReference | None = None
     previous: Mapping[Platform, RemoteImage]
+    violations: Violations = Violations()
+    """What violates the policy of the plan."""
 
     @property
     def digests(self) -> dict[Platform, Digest]:
@@ -55,12 +58,14 @@ def look_at(
     name: ImageReference,
     to: Iterable[ImageReference],
     reviewed: PlannedImage | None = None,
+    policy: PolicyCheck = no_policy,
 ) -> ImageState:
     """Inspect an image and the names to publish it as.
 
     `reviewed` is the image in an existing plan. If it has not changed, a name that points at it was moved by the plan and
-    still replaces what the plan says. Errors: `NotFoundInRegistryError` if the image does not exist; `RegistryError` if a
-    registry does not respond.
+    still replaces what the plan says. `policy` checks the images.
+
+    Errors: `NotFoundInRegistryError` if the image does not exist; `RegistryError` if a registry does not respond.
     """
     place = records.chain.place(name).with_tag(name.tag_or_latest)
     images = {
@@ -80,6 +85,7 @@ def look_at(
         replaces=replaces,
         replaced=replaced,
         previous=_by_platform(records.registries, replaced) if replaced else {},
+        violations=policy(records, images),
     )
 
 
@@ -185,8 +191,8 @@ def _shorter(match: re.Match[str]) -> str:
 
 
 def errors_of(look: ImageState) -> tuple[str, ...]:
-    """Return the reasons why the image cannot be released: failed tests."""
-    return tuple(
+    """Return the reasons why the image cannot be released: failed tests, and what its policy makes an error."""
+    failed = tuple(
         f"{platform}: the {proof} of {crumb.step.in_option} failed"
         for platform, trail in look.trails.items()
         for crumb in trail
@@ -194,6 +200,7 @@ def errors_of(look: ImageState) -> tuple[str, ...]:
         for proof, value in sorted(crumb.record.verdicts.items())
         if value.startswith("failed")
     )
+    return failed + look.violations.errors
 
 
 def warnings_of(look: ImageState) -> tuple[str, ...]:
@@ -221,6 +228,7 @@ def _warnings(look: ImageState) -> Iterator[str]:
         if before and look.images[platform].size > MUCH_LARGER * before.size:
             more = share(look.images[platform].size - before.size, before.size)
             yield f"{platform}: {more} larger than what it replaces"
+    yield from look.violations.warnings
     commits = {trail[-1].record.notes.get("commit", "") for trail in look.trails.values() if trail and trail[-1].record}
     if len(commits - {""}) > 1:
         yield "its platforms were built from different commits"

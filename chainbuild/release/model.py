@@ -101,6 +101,8 @@ class ReleasePlan(Struct, frozen=True, kw_only=True):
     shown: str
     release: str
     images: tuple[PlannedImage, ...]
+    policy: str = ""
+    """The policy file that the plan names, relative to its folder."""
 
     @property
     def released(self) -> tuple[PlannedImage, ...]:

@@ -26,6 +26,7 @@ from chainbuild.release.inspection import (
     warnings_of,
 )
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
+from chainbuild.release.policies import PolicyCheck, no_policy, policy_check_of
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
 from chainbuild.release.rules import OPEN, RELEASE
@@ -197,9 +198,10 @@ def planned(
     name: ImageReference,
     to: Sequence[ImageReference],
     emit: Emit,
+    policy: PolicyCheck = no_policy,
 ) -> PlannedImage:
     """Return the entry of an image in a new plan. Errors: `RegistryError`."""
-    look = look_at(records, name, to)
+    look = look_at(records, name, to, policy=policy)
     bare = PlannedImage(name=name, decision=OPEN, to=tuple(to), digests={})
     return _filled(records, bare, look, emit)
 
@@ -217,12 +219,12 @@ def _filled(records: RecordStore, image: PlannedImage, look: ImageState, emit: E
     )
 
 
-def renewed(records: RecordStore, image: PlannedImage, emit: Emit) -> PlannedImage:
+def renewed(records: RecordStore, image: PlannedImage, emit: Emit, policy: PolicyCheck = no_policy) -> PlannedImage:
     """Return the current entry of an image. What people wrote stays; a decision on an older image is open again.
 
     Errors: `RegistryError`.
     """
-    look = look_at(records, image.name, image.to, image)
+    look = look_at(records, image.name, image.to, image, policy)
     now = _filled(records, image, look, emit)
     if image.decision != RELEASE or same_digests(image.digests, now.digests):
         return now
@@ -241,6 +243,7 @@ def update(
 
     If there are no patterns, all images of the plan are updated. Errors: `WrongUseError`; `RegistryError`.
     """
+    policy = policy_check_of(plan)
     mine = {image.name: image for image in plan.images}
     names = list(mine)
     if patterns:
@@ -250,7 +253,10 @@ def update(
     gone: list[Problem] = []
     for name in meant:
         try:
-            now[name] = renewed(records, mine[name], emit) if name in mine else planned(records, name, (), emit)
+            if name in mine:
+                now[name] = renewed(records, mine[name], emit, policy)
+            else:
+                now[name] = planned(records, name, (), emit, policy)
         except NotFoundInRegistryError as error:
             if name not in mine:
                 raise

@@ -16,6 +16,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.release.inspection import ImageState, digest_now, errors_of, index_of, look_at, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan
 from chainbuild.release.planning import undecided
+from chainbuild.release.policies import PolicyCheck, policy_check_of
 from chainbuild.values import replace
 
 _AT_ONCE: Final = 4
@@ -53,8 +54,9 @@ def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> 
     a registry does not respond.
     """
     problems = list(undecided(plan))
+    policy = policy_check_of(plan)
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        looks = threads.map(lambda image: _look(records, image), plan.released)
+        looks = threads.map(lambda image: _look(records, image, policy), plan.released)
         moves: list[Move] = []
         for image, look in zip(plan.released, looks, strict=True):
             result, wrong = _moves_of(records, plan, image, look, begun=begun)
@@ -73,9 +75,9 @@ def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> 
     return tuple(sorted(moves, key=lambda move: move.before is not None))
 
 
-def _look(records: RecordStore, image: PlannedImage) -> ImageState | NotFoundInRegistryError:
+def _look(records: RecordStore, image: PlannedImage, policy: PolicyCheck) -> ImageState | NotFoundInRegistryError:
     try:
-        return look_at(records, image.name, image.to, image)
+        return look_at(records, image.name, image.to, image, policy)
     except NotFoundInRegistryError as error:
         return error
 

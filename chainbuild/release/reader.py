@@ -46,7 +46,10 @@ def parse_plan(raw: bytes, path: Path, shown: str) -> ReleasePlan:
     problems = [*reader.problems, *(_aliases(raw, shown) if content.lines else ())]
     if problems:
         raise WrongUseError(problems)
-    return ReleasePlan(path=path, shown=shown, release=content.values.get("release", ""), images=images)
+    values = content.values
+    return ReleasePlan(
+        path=path, shown=shown, release=values.get("release", ""), images=images, policy=values.get("policy", "")
+    )
 
 
 def _aliases(raw: bytes, shown: str) -> list[Problem]:

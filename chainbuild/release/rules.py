@@ -98,6 +98,10 @@ PLAN: Final = TableRule(
             needed=True,
             about="The name of the release.",
         ),
+        "policy": KeyRule(
+            rule=TextRule(what="a policy file", examples=("policy.yaml",)),
+            about="The policy that its images must satisfy, relative to the plan.",
+        ),
         "images": KeyRule(
             rule=MapRule(key=TextRule(what="an image name"), value=IMAGE), needed=True, about="The images by name."
         ),

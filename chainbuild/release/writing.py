@@ -42,9 +42,10 @@ def _letter(letter: str) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def plan_text(release: str, images: Iterable[PlannedImage]) -> str:
-    """Return the text of a new plan."""
-    lines = [f"schema: {SCHEMA}", f"release: {scalar(release)}", "images:"]
+def plan_text(release: str, images: Iterable[PlannedImage], policy: str = "") -> str:
+    """Return the text of a new plan. `policy` is the path of its policy file, if any."""
+    rules = [f"policy: {scalar(policy)}"] if policy else []
+    lines = [f"schema: {SCHEMA}", f"release: {scalar(release)}", *rules, "images:"]
     for image in images:
         lines += image_lines(image, STEP)
     return _HEAD + "\n".join(lines) + "\n"

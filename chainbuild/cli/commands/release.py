@@ -35,6 +35,15 @@ def create(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the release (default: today's date).")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="Policy for the provenance of the images, named in the plan (default: none).",
+            dir_okay=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing plan.")] = False,
     root: flags.Root = Path(),
     registry: flags.Registry = None,
@@ -46,7 +55,7 @@ def create(
 
     where = Where(root=root, plan=plan, registry=registry, port=registry_port, json=json)
     title = name or time.strftime("%Y-%m-%d")
-    return create_plan(where, tuple(images or ()), to=tuple(to or ()), name=title, force=force)
+    return create_plan(where, tuple(images or ()), to=tuple(to or ()), name=title, force=force, policy=policy)
 
 
 @app.command()

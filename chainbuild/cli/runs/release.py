@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +53,13 @@ class Where(Struct, frozen=True, kw_only=True):
             yield session
 
 
-def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool) -> int:
+def create_plan(
+    where: Where, patterns: Sequence[str], *, to: Sequence[str], name: str, force: bool, policy: Path | None = None
+) -> int:
     """Run `release create`."""
+    from chainbuild.attestations.policy import read_policy
     from chainbuild.release.planning import built_images, chosen, each_its_own, planned, targets
+    from chainbuild.release.policies import check_with, no_policy
     from chainbuild.release.writing import plan_text
 
     shown = shown_path(where.path)
@@ -62,14 +67,17 @@ def create_plan(where: Where, patterns: Sequence[str], *, to: Sequence[str], nam
         hint = "Update it with chainbuild release update, or replace it with --force."
         raise WrongUseError([Problem(path=shown, message="the plan already exists", hint=hint)])
     targets(to, ImageReference.parse("any/image:1"))  # report wrong names before any registry is contacted
+    check = check_with(read_policy(policy)) if policy else no_policy
     with where.session() as session:
         names = chosen(built_images(session.records, patterns), patterns)
         if not names:
             raise WrongUseError("no built image to release", hint="List the built images with chainbuild images.")
         destinations = {image: targets(to, image) for image in names}
         each_its_own(destinations)
-        images = [planned(session.records, image, destinations[image], session.emit) for image in names]
-    raw = plan_text(name, images).encode("utf-8")
+        images = [planned(session.records, image, destinations[image], session.emit, check) for image in names]
+    # The plan may be applied in another checkout, so its policy is found from the plan.
+    named = os.path.relpath(policy, where.path.parent) if policy else ""
+    raw = plan_text(name, images, named).encode("utf-8")
     plan = parse_plan(raw, where.path, shown)
     write_result(where.path, raw)
     return _show_result(where, plan, f"{shown}: {plural(len(images), 'image')}")

@@ -471,3 +471,56 @@ def test_plan_has_differences_to_the_replaced_image(release: Releasing) -> None:
     assert difference["steps"][0].startswith("stock/30-venv: file src/setup.py changed")
     assert "compressed" in difference["size"]
     assert "of no package" in difference["files"]
+
+
+# Policies -------------------------------------------------------------------------------------------------------------
+
+
+def write_policy(release: Releasing, rules: str) -> None:
+    (release.world.root / "policy.yaml").write_text(f"schema: chainbuild.policy/1\n{rules}\n")
+
+
+def test_create_with_policy_warns_of_what_violates_it(release: Releasing) -> None:
+    write_policy(release, 'base-from: "fat:*"')
+    release.create("--policy", "policy.yaml")
+    assert "\npolicy: policy.yaml\n" in release.path.read_text()
+    assert release.path.read_text().count("base-from: the base image slim:1") == 2
+    release.decide()
+    release("apply")
+    assert release.released("1") is not None
+
+
+def test_create_with_policy_of_errors_cannot_be_applied(release: Releasing) -> None:
+    write_policy(release, "tests-passed: trial\nrelease: error")
+    release.create("--policy", "policy.yaml")
+    release.decide()
+    told = release("apply", code=2)
+    assert "tests-passed: trial did not pass on any step" in told
+    assert release.released("1") is None
+
+
+def test_apply_after_a_signature_was_lost_is_refused(release: Releasing) -> None:
+    write_policy(release, "tests-passed: libraries")
+    release.create("--policy", "policy.yaml")
+    release.decide()
+    tags = release.world.host.tags
+    for place in [place for place in tags if place[1].endswith(".att")]:
+        del tags[place]
+    told = release("apply", "--dry-run", code=2)
+    assert "no accepted key has signed its provenance (new since the plan was reviewed)" in told
+    release("update")
+    assert "no accepted key has signed its provenance" in release.path.read_text()
+
+
+def test_plan_with_a_missing_policy_is_reported(release: Releasing) -> None:
+    release.create()
+    release.edit("images:", "policy: missing.yaml\nimages:")
+    assert "missing.yaml: cannot be read" in release("update", code=2)
+
+
+def test_apply_sends_signatures_and_attestations(release: Releasing) -> None:
+    release.create()
+    release.decide()
+    release("apply")
+    ends = {tag.rpartition(".")[2] for _, tag in release.world.fake.host("ghcr.io").tags if tag.startswith("sha256-")}
+    assert {"sig", "att"} <= ends
