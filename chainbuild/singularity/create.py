@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct, field
 
 from chainbuild import events
-from chainbuild.errors import BuildFailedError, ChainbuildError, WrongUseError
+from chainbuild.attestations.verification import envelopes_of
+from chainbuild.errors import BuildFailedError, ChainbuildError, RegistryError, WrongUseError
 from chainbuild.execution.session import Session
 from chainbuild.host.folders import scratch_folder
 from chainbuild.references import Digest
@@ -27,6 +28,8 @@ from chainbuild.step_id import StepId
 
 IMAGE_LABEL: Final = "io.github.chainbuild.image"
 DIGEST_LABEL: Final = "io.github.chainbuild.digest"
+ATTESTATIONS: Final = ".singularity.d/attestations"
+"""The folder of the signed statements in a SIF file."""
 _CACHE_FOLDER: Final = "chainbuild"
 
 LogPath = Callable[[StepId], Path | None]
@@ -209,6 +212,7 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
             labels=labels,
             reads_zstd=work.tool.reads_zstd,
             told=events.paced(session.emit, step, "fetching layers"),
+            files=_attestations(session, wanted),
         )
         if lost:
             text = f"{wanted.name}: these variables of the image have names that no shell can set: {', '.join(lost)}"
@@ -249,6 +253,16 @@ def _convert(session: Session, work: _Work, wanted: RequestedSif) -> Sif:
         )
         work.shelf.put(made, sif)
         return sif
+
+
+def _attestations(session: Session, wanted: RequestedSif) -> dict[str, bytes]:
+    """Return the signed statements about an image, by path in the SIF file. One that cannot be read causes a warning."""
+    try:
+        contents = envelopes_of(session.registries, wanted.image.reference)
+    except RegistryError as error:
+        session.warn(f"{wanted.name}: its attestations are left out: {error.message}")
+        return {}
+    return {f"{ATTESTATIONS}/{number:02d}.dsse.json": content for number, content in enumerate(contents, start=1)}
 
 
 def _announced(item: PlannedSif, shelf: Collection) -> events.PlannedStep:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from chainbuild.patterns import regex
@@ -54,19 +54,19 @@ def script(variables: Variables) -> str:
     return "\n".join(lines) + "\n"
 
 
-def layer_of(text: str) -> bytes:
-    """Return a layer with the script, as a plain tar. The same text results in the same bytes."""
+def layer_of(files: Mapping[str, bytes]) -> bytes:
+    """Return a layer with these files by path, as a plain tar. The same files result in the same bytes."""
     buffer = io.BytesIO()
-    content = text.encode("utf-8", "surrogateescape")
+    folders = {"/".join(path.split("/")[:depth]) for path in files for depth in range(1, path.count("/") + 1)}
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        parts = SCRIPT.split("/")
-        for depth in range(1, len(parts)):
-            folder = tarfile.TarInfo("/".join(parts[:depth]))
+        for name in sorted(folders):
+            folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(folder)
-        member = tarfile.TarInfo(SCRIPT)
-        member.size, member.mode = len(content), 0o755
-        archive.addfile(member, io.BytesIO(content))
+        for path, content in sorted(files.items()):
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(content), 0o755 if path == SCRIPT else 0o644
+            archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 

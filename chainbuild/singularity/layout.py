@@ -24,7 +24,7 @@ from chainbuild.registry.http.transport import CHUNK
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.singularity.environment import divide, layer_of, script, with_layer
+from chainbuild.singularity.environment import SCRIPT, divide, layer_of, script, with_layer
 
 OCI_LAYER_TAR: Final = "application/vnd.oci.image.layer.v1.tar"
 _TRANSFERS: Final = 4
@@ -113,8 +113,11 @@ def write_layout(
     labels: Mapping[str, str],
     reads_zstd: bool,
     told: Told,
+    files: Mapping[str, bytes] | None = None,
 ) -> tuple[str, ...]:
     """Write the layout of an image into a new folder on the store's disk, with `labels` added to its config.
+
+    `files` are added to the image, by path.
 
     The layout has OCI media types, whatever the registry has. `reads_zstd`: whether the reader supports zstd. Returns the
     names of variables that a SIF cannot have. Errors: those of the registry.
@@ -135,8 +138,9 @@ def write_layout(
             _link(store.path(item.digest), target)
     plain, hard, lost = divide(image.config.env)
     config = image.config.with_changes(labels={**dict(image.config.labels), **labels}, env=plain)
-    if hard:
-        top = layer_of(script(hard))
+    added = {**(files or {}), **({SCRIPT: script(hard).encode("utf-8", "surrogateescape")} if hard else {})}
+    if added:
+        top = layer_of(added)
         config = with_layer(config, top)
         layers.append(Descriptor.of(top, OCI_LAYER_TAR))
         (blobs / layers[-1].digest.hex).write_bytes(top)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import pytest
 from backports import zstd
 
 from chainbuild import events
+from chainbuild.attestations.cosign import attestation_layer
+from chainbuild.attestations.statement import sign_statement, statement_bytes
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
 from chainbuild.execution.session import Session
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.images import put_image
 from chainbuild.registry.oci import OCI_LAYER_ZSTD, Descriptor, digest_of
+from chainbuild.registry.signed_tags import put_signed
 from chainbuild.singularity import create
 from chainbuild.singularity.create import SifOutcome, create_sifs, layer_sizes, open_shelf, plan_sifs
 from chainbuild.singularity.images import find_images
@@ -24,6 +29,7 @@ from chainbuild.singularity.space import WorkFolders
 from chainbuild.singularity.tool import Conversion, TellLine
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeRegistry
+from tests.support.keys import keyring
 from tests.unit.singularity.sif_files import a_sif
 
 OWN = Platform.of_this_machine()
@@ -201,3 +207,21 @@ def test_invalid_variable_names_are_reported(
     assert [event.text for event in told if isinstance(event, events.Message) and event.level == "warning"] == [
         "team/tool:v1: these variables of the image have names that no shell can set: a.b"
     ]
+
+
+def test_file_has_the_attestations_of_its_image(
+    fake: FakeRegistry, session: Session, tool: FakeTool, tmp_path: Path
+) -> None:
+    image = fake.add_image("team/tool:v1", OWN, layers=[b"one"], env=[("A", 'with "quotes"')])
+    statement = statement_bytes("team/tool", image.digest, "https://example.com/any", b"{}")
+    envelope = sign_statement(keyring(), statement)
+    layer = attestation_layer(envelope, "https://example.com/any")
+    put_signed(session.registries, image.reference, "att", [layer])
+    run(session, tmp_path, "team/tool:v1")
+    _, (kind, top) = tool.seen["team/tool:v1"]["layers"]
+    assert kind == "tar"
+    with tarfile.open(fileobj=io.BytesIO(top)) as archive:
+        file = archive.extractfile(".singularity.d/attestations/01.dsse.json")
+        assert file is not None
+        assert file.read() == envelope.raw
+        assert ".singularity.d/env/11-image.sh" in archive.getnames()

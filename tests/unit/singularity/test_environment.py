@@ -45,8 +45,8 @@ def test_path_of_image_replaces_path_of_user() -> None:
 
 
 def test_layer_is_reproducible_and_on_top_of_the_image() -> None:
-    layer = layer_of("#!/bin/sh\n")
-    assert layer == layer_of("#!/bin/sh\n")
+    layer = layer_of({SCRIPT: b"#!/bin/sh\n"})
+    assert layer == layer_of({SCRIPT: b"#!/bin/sh\n"})
     with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
         assert archive.getnames() == [".singularity.d", ".singularity.d/env", SCRIPT]
         assert archive.getmember(SCRIPT).mode == 0o755
