@@ -47,7 +47,7 @@ EXAMPLES: Final = {
     "minimize report": ("chainbuild minimize report acme/tools:v1-stock-amd64 --open", "stages.md"),
     "minimize trace": ("chainbuild minimize trace stock --write", "stages.md"),
     "sbom": ("chainbuild sbom acme/tools:v1-stock-amd64 -o sbom.json", "command.md"),
-    "verify": ("chainbuild verify acme/tools:v1-stock-amd64", "command.md"),
+    "verify": ("chainbuild verify acme/tools:v1-stock-amd64 --provenance", "provenance.md"),
     "test": ("chainbuild test stock amd64,aarch64 acme/tools v1", "command.md"),
     "release": ("chainbuild release create --to 'ghcr.io/acme/{name}:{tag}'", "release-plans.md"),
     "release create": ("chainbuild release create --to 'ghcr.io/acme/{name}:{tag}'", "release-plans.md"),

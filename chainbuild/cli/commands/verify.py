@@ -1,4 +1,4 @@
-"""`chainbuild verify`: run the checks of slim images on any image."""
+"""`chainbuild verify`: run the checks of slim images on any image, or verify its provenance."""
 
 from __future__ import annotations
 
@@ -20,6 +20,29 @@ def verify(
         ),
     ],
     *,
+    provenance: Annotated[
+        bool, typer.Option("--provenance", help="Verify who built the image and from what, instead of its content.")
+    ] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Accept only provenance that this key signed: a PEM file, or ed25519:… (default: the trusted keys). "
+            "Can be repeated.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", metavar="FILE", help="Fail if the provenance violates this policy.", dir_okay=False),
+    ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Build the image again from its provenance and the files here, without a cache, and compare every step.",
+        ),
+    ] = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
@@ -27,7 +50,10 @@ def verify(
     registry_port: flags.Port = None,
     json: flags.Json = False,
 ) -> int:
-    """Check that an image has all libraries and symbol versions, and a configuration that can start. Runs natively."""
+    """Check that an image has all libraries and symbol versions, and a configuration that can start. Runs natively.
+
+    With --provenance, verify who built the image, from what, and what was proven, and hold it against a policy.
+    """
     from chainbuild.cli.image_arguments import Place, read_image_arguments
     from chainbuild.cli.output import open_quietly
     from chainbuild.errors import ExitCode
@@ -38,6 +64,11 @@ def verify(
     from chainbuild.ui.messages import message_lines
 
     place = Place(root=root, registry=registry, port=registry_port, builders=builder)
+    if provenance or key or policy or rebuild:
+        from chainbuild.cli.runs.provenance import rebuild_verified, show_verified
+
+        run = rebuild_verified if rebuild else show_verified
+        return run(image, platform, place, keys=tuple(key or ()), policy=policy, json=json)
     settings, (named,) = read_image_arguments((image,), platform, place)
     with open_quietly(settings, json=json) as session:
         resolved = find_named_image(session, named)
