@@ -37,14 +37,14 @@ class Limit(Struct, frozen=True):
         """The value as text: `8 MiB`, `5,000 pages`."""
         return binary_size(self.value) if self.unit == "bytes" else f"{self.value:,} {self.unit}"
 
-    def check(self, amount: int, what: str, where: str = "") -> None:
-        """Check an amount. Errors: `LimitError` if it exceeds the limit."""
+    def check(self, amount: int, what: str, where: str = "", hint: str = "") -> None:
+        """Check an amount. Errors: `LimitError` if it exceeds the limit; its default hint is about registries."""
         if amount > self.value:
-            raise self.error(what, where)
+            raise self.error(what, where, hint)
 
-    def error(self, what: str, where: str = "") -> LimitError:
+    def error(self, what: str, where: str = "", hint: str = "") -> LimitError:
         """Return the error for `what` exceeding the limit at `where`."""
-        return LimitError(f"{what} exceeds the limit on {self.name}, {self.shown}", where=where)
+        return LimitError(f"{what} exceeds the limit on {self.name}, {self.shown}", where=where, hint=hint)
 
 
 class Budget:
@@ -174,8 +174,12 @@ KEY_FILE: Final = Limit("the size of a key", 64 << 10)
 
 # A manifest or template of a tree.
 TREE_FILE: Final = Limit("the size of a file that is read from the tree", 4 << 20)
+# The comment header of a package's Dockerfile, which is YAML. The longest of jetson-containers has 1 kB.
+PACKAGE_HEADER: Final = Limit("the size of a package's header", 64 << 10)
 # How many folders of a tree are searched for Dockerfiles. Linux has 6,000.
 FOLDERS: Final = Limit("the folders of a tree", 200_000, "entries")
+# How deep these folders are. Trees of people have ten levels.
+FOLDER_DEPTH: Final = Limit("the depth of folders", 100, "levels")
 # The expansion of a template, or all parameters of an image: nested parameters multiply.
 TEMPLATE: Final = Limit("the expanded size of a template", 4 << 20)
 # All templates and parameters of a tree, which are held in memory.
@@ -249,6 +253,17 @@ def read_file(path: Path, limit: Limit | None = None) -> bytes:
     content = _read_regular(path, limit.value + 1)
     limit.check(len(content), path.name)
     return content
+
+
+def read_tree_file(path: Path) -> bytes:
+    """Read a file of a tree whose unreadability is reported with its path: a Dockerfile, an args file, a test, a manifest.
+
+    Errors: `OSError`, also if it is not a regular file (opening a FIFO would hang) or is larger than `TREE_FILE`.
+    """
+    try:
+        return read_file(path)
+    except LimitError as error:
+        raise OSError(errno.EFBIG, f"larger than {TREE_FILE.shown}") from error
 
 
 def read_head(path: Path, limit: Limit) -> bytes:

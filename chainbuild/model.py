@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
 from chainbuild.values import Compared, Discreet
@@ -178,7 +179,7 @@ class Step(Struct, frozen=True, kw_only=True):
 
     def read_dockerfile(self) -> bytes:
         """Return the Dockerfile itself, whether it is generated or a file. Errors: `OSError`."""
-        return self.dockerfile.read_bytes() if self.text is None else self.text
+        return limits.read_tree_file(self.dockerfile) if self.text is None else self.text
 
     def image(self, name: str) -> ImageInput:
         """Return the image input with a name. Errors: `KeyError` if there is none."""

@@ -16,6 +16,7 @@ from chainbuild.ci.install import Installation
 from chainbuild.ci.jobs import Job, JobGraph, JobKind
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
+from chainbuild.text import escaped
 from chainbuild.trust.keyring import SIGNING_KEY, TRUSTED_KEYS
 
 PLAN: Final = "plan"
@@ -201,7 +202,8 @@ def document(vendor: Vendor, pipeline: Pipeline) -> str:
     body = yaml.dump(
         vendor.write(pipeline), Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True, indent=2
     )
-    header = "".join(f"# {line}".rstrip() + "\n" for line in _header(vendor, pipeline))
+    # YAML ends a comment at more characters than \n.
+    header = "".join(f"# {escaped(line)}".rstrip() + "\n" for line in _header(vendor, pipeline))
     return f"{header}\n{with_versions(body)}"
 
 

@@ -12,6 +12,7 @@ from chainbuild.patterns import regex
 _TEMPLATE: Final = regex(r"\$(?=\{\{|\[\[)|<(?=<)")
 """The first character of what GitHub (`${{`), GitLab (`$[[`) and CircleCI (`<<`) replace."""
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 _./:=,@%+-")
+_PLAIN_PATH: Final = regex(r"(?![-~])[\w ./@+,=~-]+")
 _NOT_PLAIN: Final = regex(r"[^A-Za-z0-9 .,:+@/_-]")
 
 
@@ -29,6 +30,14 @@ def quote(word: str) -> str:
 def join(words: Iterable[str]) -> str:
     """Return a command line with its arguments quoted."""
     return " ".join(quote(word) for word in words)
+
+
+def is_plain_path(path: str) -> bool:
+    """Return whether every vendor takes a path literally where no shell reads it, as in the paths of artifacts.
+
+    There, they replace templates and variables, and some characters are patterns.
+    """
+    return path.isprintable() and _PLAIN_PATH.fullmatch(path) is not None
 
 
 def plain(text: str) -> str:

@@ -46,7 +46,7 @@ def write_secret(variable: str, path: str) -> str:
     """Return the command that writes the value of a variable to a file that only this user can read, if it is missing."""
     folder, file = posixpath.dirname(path) or ".", quote(path)
     return (
-        f"[ -e {file} ] || {{ mkdir -p {quote(folder)} && "
+        f"[ -e {file} ] || {{ mkdir -p -- {quote(folder)} && "
         f"( umask 077 && printf '%s' \"${{{variable}-}}\" > {file} ); }}"
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import args_in_froms, base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
@@ -74,7 +75,7 @@ class ChainFolder:
 
     def _parse(self, path: Path) -> Dockerfile | None:
         try:
-            raw = path.read_bytes()
+            raw = limits.read_tree_file(path)
         except OSError as error:
             self.problem(path, f"cannot be read: {error.strerror}", "Make it a readable text file.")
             return None

@@ -113,7 +113,7 @@ def _package(path: Path) -> Package | None:
     if path.name.lower() != "dockerfile":
         return None
     try:
-        header = read_header(limits.read_head(path, limits.TREE_FILE).decode("utf-8", "replace"))
+        header = read_header(limits.read_head(path, limits.PACKAGE_HEADER).decode("utf-8", "replace"))
     except OSError:
         return None
     header = header or Header()

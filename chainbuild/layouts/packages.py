@@ -94,7 +94,7 @@ def _note(tree: ChainFolder, layer: LayerFolder, chosen: Collection[Package]) ->
 def note_dependencies(tree: ChainFolder, path: Path) -> None:
     """Note the dependencies in the header of a plain Dockerfile, because a plain layer does not build them."""
     try:
-        header = read_header(limits.read_head(path, limits.TREE_FILE).decode("utf-8", "replace"))
+        header = read_header(limits.read_head(path, limits.PACKAGE_HEADER).decode("utf-8", "replace"))
     except OSError:
         return
     if header and header.depends:

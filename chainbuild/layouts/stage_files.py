@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, parse
 from chainbuild.dockerfile.images import find_base_image
@@ -154,7 +155,7 @@ def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
 def _target(tree: ChainFolder, path: Path, facts: Dockerfile) -> str | None:
     """Return the stage that a comment `# chainbuild: target NAME` in the first lines sets."""
     try:
-        lines = path.read_bytes().split(b"\n")[:_ASKS_IN_LINES]
+        lines = limits.read_tree_file(path).split(b"\n")[:_ASKS_IN_LINES]
     except OSError:
         return None  # reported by the reader of the Dockerfile
     target = None

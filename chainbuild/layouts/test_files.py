@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import Step
 from chainbuild.patterns import regex
@@ -40,7 +41,7 @@ def read_image_test(path: Path, shown: str = "") -> tuple[ImageTest, tuple[Probl
     """Read the settings of a test; return also its problems."""
     shown = shown or str(path)
     try:
-        raw = path.read_bytes()
+        raw = limits.read_tree_file(path)
     except OSError as error:
         problem = Problem(path=shown, message=f"cannot be read: {error.strerror}", hint="Make it readable.")
         return ImageTest(path=path, digest=""), (problem,)

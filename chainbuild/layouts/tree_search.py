@@ -11,30 +11,40 @@ from chainbuild import limits
 
 _SKIPPED: Final = frozenset({"node_modules", "__pycache__"})
 """Folders that tools fill. Hidden folders are skipped, too."""
+_SEARCH: Final = "the search for Dockerfiles"
+_NEARER: Final = "Run it in the folder that has the Dockerfiles. Names that begin with a period are not searched."
+_SHOWN: Final = 8
+"""How many names of a path that is too deep are shown."""
+_LONGEST: Final = os.pathconf("/", "PC_PATH_MAX") - 300
+"""Bytes of a path that leave room for the name of a folder and a Dockerfile in it."""
 
 
 def folders_below(root: Path) -> Iterator[Path]:
     """Yield the root and the folders below it, each before its own folders, in the order of their names.
 
     Links are not followed, except for those in the root that lead out of it, and these not further. Folders that cannot be
-    read, and names that are not UTF-8, are left out. Errors: `LimitError` if there are too many.
+    read, whose path is too long, or whose name is not UTF-8, are left out. Errors: `LimitError` if there are too many, or
+    they are too deep.
     """
+    top = len(root.parts)
     for count, (path, folders, _) in enumerate(os.walk(root), start=1):
-        limits.FOLDERS.check(count, "the search for Dockerfiles", str(root))
-        folders[:] = sorted(name for name in folders if _is_searched(name))
+        limits.FOLDERS.check(count, _SEARCH, str(root), _NEARER)
+        depth = len(Path(path).parts) - top
+        limits.FOLDER_DEPTH.check(depth, _SEARCH, str(Path(*Path(path).parts[:_SHOWN])), _NEARER)
+        room = _LONGEST - len(os.fsencode(Path(path).absolute())) - 1
+        folders[:] = sorted(name for name in folders if _is_searched(name, room))
         yield Path(path)
         if count == 1:
             yield from (folder for name in folders if _leads_out(root, folder := root / name))
 
 
-def _is_searched(name: str) -> bool:
+def _is_searched(name: str, room: int) -> bool:
     if name.startswith(".") or name in _SKIPPED:
         return False
     try:
-        name.encode()
+        return len(name.encode()) <= room
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def _leads_out(root: Path, folder: Path) -> bool:

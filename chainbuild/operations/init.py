@@ -208,7 +208,7 @@ def _layers(guess: ProjectScan, said: Values) -> str:
         elif layer.base:
             lines.append(f"    base: {_quoted(said.get((layer.place, 'base'), layer.base))}{note}")
         if layer.base_arg:
-            lines.append(f"    base-arg: {layer.base_arg}")
+            lines.append(f"    base-arg: {_quoted(layer.base_arg)}")
         if layer.context:
             lines.append(f"    context: {_quoted(layer.context)}  # has the files that the Dockerfile copies")
         before = layer.name
@@ -274,4 +274,11 @@ def _name(guess: ProjectScan) -> str:
 
 def _quoted(text: str) -> str:
     """Return the text as a YAML scalar that every reader takes for a string. JSON strings are valid YAML."""
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text, ensure_ascii=False)
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    # JSON leaves characters as they are that are line ends in YAML, or not allowed in it.
+    return "".join(letter if letter.isprintable() else _code(letter) for letter in json.dumps(text, ensure_ascii=False))
+
+
+def _code(letter: str) -> str:
+    return f"\\u{ord(letter):04x}" if ord(letter) < 1 << 16 else f"\\U{ord(letter):08x}"

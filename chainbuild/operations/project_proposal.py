@@ -125,7 +125,7 @@ def _first_base(root: Path, options: Sequence[str]) -> str:
         return ""
     native = Platform.of_this_machine()
     try:
-        facts = parse((root / options[0] / names[0].file).read_bytes(), names[0].file)
+        facts = parse(limits.read_tree_file(root / options[0] / names[0].file), names[0].file)
     except OSError:
         return ""
     base = find_base_image(facts, args={}, platform=native, build_platform=native)
@@ -138,7 +138,7 @@ def _common_base_arg(root: Path, options: Sequence[str]) -> str:
     common: set[str] | None = None
     for path in files[1:]:
         try:
-            names = {arg.name for arg in args_in_froms(parse(path.read_bytes(), path.name))}
+            names = {arg.name for arg in args_in_froms(parse(limits.read_tree_file(path), path.name))}
         except OSError:
             continue
         common = names if common is None else common & names

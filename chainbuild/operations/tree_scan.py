@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import BaseImage, base_arg_candidates, find_base_image
 from chainbuild.errors import WrongUseError
@@ -195,7 +196,7 @@ def _uses_base_image(path: Path) -> bool:
 
 def _parsed(path: Path) -> Dockerfile | None:
     try:
-        return parse(path.read_bytes(), path.name)
+        return parse(limits.read_tree_file(path), path.name)
     except OSError:
         return None
 

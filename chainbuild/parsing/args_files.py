@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from chainbuild import limits
 from chainbuild.errors import Problem
 from chainbuild.model import BuildArg
 from chainbuild.patterns import regex
@@ -74,7 +75,7 @@ def _parse_line(entry: str, path: str, number: int, environ: Mapping[str, str]) 
 def read_args(path: Path, shown: str, environ: Mapping[str, str]) -> tuple[tuple[BuildArg, ...], tuple[Problem, ...]]:
     """Read and parse an args file. A file that cannot be read is a problem."""
     try:
-        raw = path.read_bytes()
+        raw = limits.read_tree_file(path)
     except OSError as error:
         reason = error.strerror or "unknown error"
         return (), (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from chainbuild import limits
 from chainbuild.builder.build_spec import shown_path
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.facts import declared_args
@@ -115,7 +116,7 @@ def _stage(step: Step, asks: tuple[Ask, ...], build_platform: Platform, problems
 
 def _dockerfile(step: Step) -> Dockerfile:
     try:
-        raw = step.dockerfile.read_bytes()
+        raw = limits.read_tree_file(step.dockerfile)
     except OSError:
         raw = b""  # the reader of step keys says what is wrong
     return parse(raw, shown_path(step.dockerfile))

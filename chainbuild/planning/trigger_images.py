@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from chainbuild import limits
 from chainbuild.builder.build_spec import shown_path
 from chainbuild.dockerfile import Facts, ParentConfig, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
@@ -63,7 +64,7 @@ def _raw(step: Step) -> bytes:
     if step.text is not None:
         return step.text
     try:
-        return step.dockerfile.read_bytes()
+        return limits.read_tree_file(step.dockerfile)
     except OSError:
         return b""  # the reader of step keys says what is wrong
 

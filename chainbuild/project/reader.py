@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.layer_folder import layer_name
 from chainbuild.layouts.numbered_names import has_numbered
@@ -32,7 +33,7 @@ def read_project(path: Path, environ: Mapping[str, str], *, has_secrets: bool = 
     """
     shown = _shown(path)
     try:
-        raw = path.read_bytes()
+        raw = limits.read_tree_file(path)
     except OSError as error:
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}")]) from error
     return parse_project(raw, path, environ, has_secrets=has_secrets)
@@ -81,7 +82,7 @@ def _read_part(path: Path, keys: tuple[str, ...], read: Callable[[_Reader], T]) 
     """
     shown = _shown(path)
     try:
-        content = read_nodes(path.read_bytes(), shown, PROJECT)
+        content = read_nodes(limits.read_tree_file(path), shown, PROJECT)
     except OSError:
         return None
     reader = _Reader(path.resolve(), shown, content, {})

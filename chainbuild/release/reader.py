@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from chainbuild import limits
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.records.garbage import is_readable
 from chainbuild.references import Digest, ImageReference, Platform
@@ -24,7 +25,7 @@ def read_plan(path: Path) -> ReleasePlan:
     """Read a plan. Errors: `WrongUseError` with every problem and its line."""
     shown = shown_path(path)
     try:
-        raw = path.read_bytes()
+        raw = limits.read_tree_file(path)
     except OSError as error:
         hint = "Run chainbuild release create to create it." if isinstance(error, FileNotFoundError) else ""
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}", hint=hint)]) from error

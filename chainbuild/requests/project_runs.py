@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, parse, unknown_args
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.execution.session import environment
@@ -282,7 +283,11 @@ def _graph_for(project: Project, options: RunOptions) -> GraphFor:
 def _dockerfiles(folders: Iterable[Path], more: Iterable[Path] = ()) -> tuple[Dockerfile, ...]:
     """Return the Dockerfiles of some folders, for their args. The layouts report files that cannot be read."""
     paths = [path for folder in folders for path in _files_of(folder)]
-    return tuple(parse(path.read_bytes(), str(path)) for path in (*paths, *more) if os.access(path, os.R_OK))
+    dockerfiles: list[Dockerfile] = []
+    for path in (*paths, *more):
+        with suppress(OSError):
+            dockerfiles.append(parse(limits.read_tree_file(path), str(path)))
+    return tuple(dockerfiles)
 
 
 def _folders_of(entry: LayerEntry) -> Iterable[Path]:

@@ -10,9 +10,9 @@ from typing import Any, Final
 from msgspec import Struct, ValidationError
 from msgspec.structs import asdict
 
-from chainbuild import events
+from chainbuild import events, limits
 from chainbuild.builder.progress import StepTail
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.step_id import StepId
 from chainbuild.values import convert
 
@@ -38,6 +38,8 @@ _KINDS: Final[Mapping[str, type[events.Event]]] = {
 _LEFT_OUT: Final = ('"event":"log_line"', '"event":"step_progress"')
 _LONGEST: Final = 32 << 20
 """The most characters of a line: the first event has every step of a run."""
+_LATEST: Final = 253402300799
+"""The latest time of an event: the end of the year 9999."""
 _HEAD: Final = 80
 """How much of a line has the name of its event."""
 
@@ -76,11 +78,14 @@ def _events(path: Path) -> tuple[list[events.Event], int]:
         if any(name in head for name in _LEFT_OUT):
             continue
         try:
-            document = json.loads(line)
+            document = limits.read_object(line.encode(), "an event", has_file_names=True)
             kind = _KINDS.get(document["event"])
             if kind is not None:
                 read.append(convert(_with_ids(document), kind, make=lambda kind, text: kind(text)))
-        except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
+                if not 0 <= read[-1].at <= _LATEST:
+                    damaged += 1
+                    read.pop()
+        except (ValueError, KeyError, TypeError, ValidationError, RecursionError, DamagedContentError):
             damaged += 1
     return read, damaged
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from chainbuild import limits
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.patterns import regex
@@ -268,7 +269,7 @@ def read_compat_manifest(raw: bytes, shown: str, problems: list[Problem]) -> tup
 def read_dockerfile(folder: Path, shown: str, manifest: str, problems: list[Problem]) -> bytes | None:
     """Return the bytes of a layer's Dockerfile; None if it cannot be read."""
     try:
-        return (folder / DOCKERFILE).read_bytes()
+        return limits.read_tree_file(folder / DOCKERFILE)
     except FileNotFoundError:
         problems.append(Problem(path=manifest, message=f"{shown} is missing", hint="Add a Dockerfile to the layer."))
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from chainbuild import limits
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.images.compose_layers import can_be_joined
 from chainbuild.layouts.science.compat import (
@@ -182,7 +183,7 @@ def _folders(root: Path, kind: str, problems: list[Problem]) -> Iterator[tuple[s
         return
     for folder in entries:
         try:
-            yield f"{kind}/{folder.name}", folder, (folder / MANIFEST).read_bytes()
+            yield f"{kind}/{folder.name}", folder, limits.read_tree_file(folder / MANIFEST)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import tarfile
@@ -91,13 +90,19 @@ def run_variables(
 
 
 def network(instruction: Instruction) -> tuple[str, ...]:
-    """Return the flag for the network of an instruction; RUN's `default` and `sandbox` are docker's default."""
-    named = (instruction.flag("network") or "").lower()
-    return ("--network", named) if named in {"none", "host"} else ()
+    """Return the flag for the network of an instruction.
+
+    RUN's `default` and `sandbox` are docker's default. `host` is not applied: no build of chainbuild permits it.
+    """
+    return ("--network", "none") if _network_of(instruction) == "none" else ()
+
+
+def _network_of(instruction: Instruction) -> str:
+    return (instruction.flag("network") or "").lower()
 
 
 def mount_flags(mounts: Sequence[RunMount], volumes: Mapping[int, str]) -> list[str]:
-    """Return the flags for mounts with an own content: `volumes` by the number of the mount, `tmpfs` and `ssh`."""
+    """Return the flags for mounts with an own content: `volumes` by the number of the mount, and `tmpfs`."""
     flags: list[str] = []
     for number, mount in enumerate(mounts):
         if number in volumes:
@@ -106,9 +111,6 @@ def mount_flags(mounts: Sequence[RunMount], volumes: Mapping[int, str]) -> list[
         elif mount.kind == "tmpfs":
             size = mount.fields.get("size", "")
             flags += mount_flag("type=tmpfs", f"target={mount.target}", *([f"tmpfs-size={size}"] if size else []))
-        elif mount.kind == "ssh" and (socket := os.environ.get("SSH_AUTH_SOCK")):
-            flags += mount_flag("type=bind", f"source={socket}", f"target={mount.target}")
-            flags += ["--env", f"SSH_AUTH_SOCK={mount.target}"]
     return flags
 
 
@@ -122,8 +124,8 @@ def not_as_in_build(instruction: Instruction, mounts: Sequence[RunMount], uncopi
         notes.append("the container has docker's default rights, not those of --security=insecure")
     if instruction.flag("device") is not None:
         notes.append("the container has no devices (--device)")
-    if any(mount.kind == "ssh" for mount in mounts) and not os.environ.get("SSH_AUTH_SOCK"):
-        notes.append("there is no ssh agent (SSH_AUTH_SOCK is not set)")
+    if _network_of(instruction) == "host":
+        notes.append("the container has docker's default network, not that of the host")
     return notes
 
 
@@ -142,14 +144,17 @@ def run_in_terminal(argv: Sequence[str]) -> int:
 
 
 def file_of(container: str, name: str) -> bytes:
-    """Return a file that a container has left in its folder of chainbuild's files; empty if there is none."""
-    done = subprocess.run(["docker", "cp", f"{container}:{FOLDER}/{name}", "-"], capture_output=True, check=False)
-    if done.returncode or not done.stdout:
+    """Return a file that a container has left in `FOLDER`; empty if there is none, or it is too large."""
+    argv = ["docker", "cp", f"{container}:{FOLDER}/{name}", "-"]
+    # Programs of the tree ran in the container, so the file may have any size.
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as copy:
+        raw = copy.stdout.read(_LARGEST_FILE) if copy.stdout else b""
+    if copy.returncode or not raw:
         return b""
     try:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
             member = archive.next()
             file = archive.extractfile(member) if member is not None and member.isreg() else None
-            return file.read(_LARGEST_FILE) if file is not None else b""
+            return file.read() if file is not None else b""
     except tarfile.TarError:
         return b""

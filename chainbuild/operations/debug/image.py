@@ -24,14 +24,20 @@ FILES: Final = "chainbuild-debug-files"
 _MOUNTS: Final = "chainbuild-debug-mounts"
 _CONTENT: Final = "/.chainbuild-mounts"
 _FILE: Final = ".chainbuild-file"
-IS_FILE: Final = "chainbuild: mount of a file: "
-"""What the copying prints about a mount whose content is a single file; its number follows."""
-# The loop's numbers are the only thing in it that changes.
+# Only the numbers and the token change.
 _COPY: Final = (
     f"for n in $NUMBERS; do mkdir -p {_CONTENT}/to/$n; if [ -d {_CONTENT}/from/$n ];"
     f" then cp -a {_CONTENT}/from/$n/. {_CONTENT}/to/$n;"
-    f" else cp -a {_CONTENT}/from/$n {_CONTENT}/to/$n/{_FILE}; echo '{IS_FILE}'$n; fi; done"
+    f" else cp -a {_CONTENT}/from/$n {_CONTENT}/to/$n/{_FILE}; echo $TOKEN: mount $n is a file; fi; done"
 )
+
+
+def is_file_line(token: str, number: int) -> str:
+    """Return the line that the copying prints if the content of a mount is a single file.
+
+    The instructions above may print anything, but they do not know the token.
+    """
+    return f"{token}: mount {number} is a file"
 
 
 def state_spec(subject: Subject, folder: Path, name: str, secrets: Sequence[Secret]) -> BuildSpec:
@@ -50,7 +56,7 @@ def content_spec(
     `token`: a cache mount may have changed.
     """
     raw, stage = cut_before(subject.raw, subject.place)
-    script = f": {token}; " + _COPY.replace("$NUMBERS", " ".join(map(str, flags)))
+    script = f": {token}; " + _COPY.replace("$NUMBERS", " ".join(map(str, flags))).replace("$TOKEN", token)
     copy = (
         f"FROM {stage} AS {_MOUNTS}\nUSER 0\n"
         f'RUN {" ".join(flags.values())} ["/bin/sh", "-c", "{script}"]\n'

@@ -25,6 +25,7 @@ _SHOWS: Final = regex(
 # Operators that bind less tightly than &&, comments, and what a Dockerfile would read itself.
 _NEEDS_SCRIPT: Final = regex(r"[;#\n]|\|\||(?<!&)&(?!&)|<<|\\$")
 _MAY_WRITE: Final = regex(r"[;&>`]|\$\(")
+_STATUS: Final = regex(r"[0-9]{1,3}")
 
 
 def typed_commands(record: bytes) -> tuple[tuple[int, str], ...]:
@@ -32,7 +33,7 @@ def typed_commands(record: bytes) -> tuple[tuple[int, str], ...]:
     typed = []
     for entry in record.decode("utf-8", "surrogateescape").split("\0"):
         status, tab, command = entry.partition("\t")
-        if tab and status.isdigit():
+        if tab and _STATUS.fullmatch(status):
             typed.append((int(status), command))
     return tuple(typed)
 

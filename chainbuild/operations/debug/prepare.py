@@ -26,7 +26,7 @@ from chainbuild.operations.debug.container import (
     network,
     run_variables,
 )
-from chainbuild.operations.debug.image import IS_FILE, content_spec, copy_flags, state_spec, with_mounted_files
+from chainbuild.operations.debug.image import content_spec, copy_flags, is_file_line, state_spec, with_mounted_files
 from chainbuild.operations.debug.mounts import RunMount, run_mounts
 from chainbuild.operations.debug.secrets import Ask, mounted_file, secret_values, with_sources
 from chainbuild.operations.debug.subject import Subject
@@ -176,10 +176,11 @@ def _with_content(
         return names.image, empty, tuple(sorted(copied))
     content = content_spec(preparation.subject, flags, names.content, names.token, build.secrets)
     single: set[int] = set()
+    lines = {is_file_line(names.token, number): number for number in flags}
 
     def emit(event: Event) -> None:
-        if isinstance(event, LogLine) and event.text.startswith(IS_FILE):
-            single.add(int(event.text.removeprefix(IS_FILE)))
+        if isinstance(event, LogLine) and event.text in lines:
+            single.add(lines[event.text])
 
     try:
         preparation.load(content, emit)

@@ -146,7 +146,8 @@ def _check_split(subject: Subject, shell: Sequence[str]) -> None:
 
 def _check_pieces(subject: Subject, pieces: Split, record: bytes, code: int, tell: Callable[[str], None]) -> None:
     """Report how the pieces ended. Errors: `BuildFailedError` for a piece that failed."""
-    number, count = int(record) if record.isdigit() else 0, len(pieces.texts)
+    count = len(pieces.texts)
+    number = next((number for number in range(1, count + 1) if record == b"%d" % number), 0)
     if code == 0:
         tell(f"all {count} pieces succeeded" if count > 1 else "the command succeeded; it is one piece")
     elif 0 < number <= count:

@@ -16,13 +16,19 @@ from chainbuild.errors import WrongUseError
 from chainbuild.host.folders import scratch_folder
 from chainbuild.model import Secret
 from chainbuild.operations.debug.mounts import RunMount, is_true
+from chainbuild.patterns import regex
+from chainbuild.text import escaped
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a file system in memory
 _LARGEST: Final = 1 << 20
 """Bytes: what BuildKit accepts."""
+_NUMBERS: Final = {10: regex(r"[0-9]{1,10}"), 8: regex(r"[0-7]{1,10}")}
+"""Numbers by their base."""
+_MOST: Final = (1 << 32) - 2
+"""The largest id of a user. The next one means none."""
 
 Ask = Callable[[str], str]
-"""Asks the user for the value of the secret with an id."""
+"""Asks the user for the value of the secret with an id, which is safe to show."""
 
 
 @contextmanager
@@ -56,7 +62,7 @@ def secret_values(
                     else f"secret {mount.name}: no source",
                     hint=f"Give it again: --secret id={mount.name},src=FILE (or env=VARIABLE).",
                 )
-            value = ask(mount.name).encode()
+            value = os.fsencode(ask(escaped(mount.name)))
         values[mount.name] = value
     return values
 
@@ -84,13 +90,15 @@ def mounted_file(folder: Path, number: int, mount: RunMount, value: bytes) -> Pa
     path.write_bytes(value)
     fields = mount.fields
     if os.geteuid() == 0:
-        os.chown(path, _number(fields.get("uid")), _number(fields.get("gid")))
-    path.chmod(int(fields.get("mode") or "0400", 8) & 0o777)
+        os.chown(path, _number(fields.get("uid"), 10, 0), _number(fields.get("gid"), 10, 0))
+    path.chmod(_number(fields.get("mode"), 8, 0o400) & 0o777)
     return path
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdigit() else 0
+def _number(text: str | None, base: int, default: int) -> int:
+    """Return a number of a mount, or the default if BuildKit would not accept it: nobody has checked the instruction yet."""
+    number = int(text, base) if text and _NUMBERS[base].fullmatch(text) else default
+    return number if number <= _MOST else default
 
 
 def with_sources(secrets: Iterable[Secret], environ: Mapping[str, str]) -> tuple[Secret, ...]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from chainbuild import limits
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.minimize.lists import ListWord, as_list, words_in
 from chainbuild.parsing.args_files import parse_args
@@ -47,7 +48,7 @@ def args_file(option: Path, platform: Platform) -> Path:
 
 def _sets_it(path: Path) -> bool:
     try:
-        text = path.read_bytes().decode("utf-8-sig", "replace")
+        text = limits.read_tree_file(path).decode("utf-8-sig", "replace")
     except OSError:
         return False
     return any(_key(line) == NAME for line in text.split("\n"))

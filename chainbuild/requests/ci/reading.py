@@ -12,7 +12,7 @@ from chainbuild.ci.checkout import Checkout, read_checkout
 from chainbuild.ci.install import Installation, by_command, by_image, find_installation
 from chainbuild.ci.jobs import JobGraph, JobList, JobSplit
 from chainbuild.ci.pipeline import Login, Pipeline, Vendor, login_to
-from chainbuild.ci.quoting import join
+from chainbuild.ci.quoting import is_plain_path, join
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.image_types.secrets import ALLOW
 from chainbuild.model import Step, StepKind
@@ -157,7 +157,13 @@ class _Maker:
         return by_command(words)
 
     def _check_places(self, options: CiOptions) -> None:
-        """Report registries that the vendor's machines cannot reach."""
+        """Report folders that cannot be in a workflow, and registries that the vendor's machines cannot reach."""
+        if not is_plain_path(self.lines.state):
+            self._collector.add(
+                f"--root: the path {self.lines.state!r} cannot be written into a workflow",
+                "CI vendors replace templates and patterns in the paths of artifacts. Rename the folder: use letters, digits,"
+                " blanks and _ . / @ + , = ~ -.",
+            )
         hint = "Use a registry that CI machines can reach."
         if _is_local(self.registry.host):
             self._collector.add(f"--registry {self.registry} is on this machine", hint)

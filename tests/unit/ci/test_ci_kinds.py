@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from chainbuild.ci.jobs import JobKind
@@ -360,3 +361,29 @@ def test_split_of_layers_is_a_problem(tree):
     write_files(tree, {"docs/Dockerfile": LAYER})
     with pytest.raises(WrongUseError, match="--split needs options without layers"):
         read(split="1h")
+
+
+@pytest.mark.parametrize("vendor", ["github", "gitlab", "circleci"])
+def test_comments_with_foreign_names_add_no_keys(vendor, tree):
+    files = {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": STEP, "gl/10-Dockerfile-b": STEP}
+    write_files(tree, files)
+    (tree / "requirements.txt").rename(tree / "requirements\u2028env: {A: b}\u0085x: y.txt")
+    found, pipeline = read_pipeline(
+        RunArguments(), RunArguments(platform="amd64"), CiOptions(vendor=vendor), lambda request: {}
+    )
+    text = document(found, pipeline)
+    assert r"requirements\u2028env: {A: b}\x85x: y.txt" in text
+    assert not {"env: {A", "x"} & yaml.safe_load(text).keys()
+    assert yaml.safe_load(text).get("env") != {"A": "b"}
+
+
+@pytest.mark.parametrize(
+    "name", ["a${{ github.token }}", "$CI_JOB_TOKEN", "<< pipeline.id >>", "a*", "-a", "~", "a\u2028b"]
+)
+def test_folder_that_vendors_would_replace_is_a_problem(name, tree, monkeypatch):
+    files = {"chainbuild.yaml": PROJECT, "stock/10-Dockerfile-a": STEP, "gl/10-Dockerfile-b": STEP}
+    write_files(tree / name, files)
+    write_files(tree / "f\u00fcr uns", files)
+    with pytest.raises(WrongUseError, match="cannot be written into a workflow"):
+        read(root=Path(name), platform="amd64")
+    read(root=Path("f\u00fcr uns"), platform="amd64")

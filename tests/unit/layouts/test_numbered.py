@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chainbuild import limits
 from chainbuild.errors import WrongUseError
 from chainbuild.host.package_data import PROGRAM
 from chainbuild.layouts import numbered
@@ -353,14 +354,14 @@ def test_missing_root_is_reported(world: World, tmp_path: Path) -> None:
 
 def test_unreadable_files_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root can read every file regardless of its mode, so the error is simulated."""
-    read = Path.read_bytes
+    read = limits.read_tree_file
 
     def refuse(path: Path) -> bytes:
         if path.name in {"20-Dockerfile-blas", "base-amd64-args"}:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(limits, "read_tree_file", refuse)
     found = wrong(world, {**THREE_STEPS, "stock/base-amd64-args": "A=1"})
     assert "stock/20-Dockerfile-blas: cannot be read: Permission denied" in found
     assert "stock/base-amd64-args: cannot be read: Permission denied" in found
@@ -578,3 +579,15 @@ def test_other_dockerfiles_must_take_the_base_as_arg(
     assert wrong(world, files, options=options) == [
         f"{path}: no FROM uses ARG BASE_IMAGE, so the step would not be based on the one before"
     ]
+
+
+def test_fifos_and_huge_files_are_reported_without_reading_them(world: World) -> None:
+    folder = world.root / "stock"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "20-Dockerfile-x")
+    os.mkfifo(folder / "base-amd64-args")
+    with (folder / "30-Dockerfile-y").open("wb") as file:
+        file.truncate(1 << 40)
+    found = wrong(world, THREE_STEPS)
+    assert "stock/20-Dockerfile-x: cannot be read: not a regular file" in found
+    assert "stock/30-Dockerfile-y: cannot be read: larger than 4 MiB" in found

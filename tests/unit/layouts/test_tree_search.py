@@ -40,3 +40,19 @@ def test_search_of_too_many_folders_ends_with_an_error(tmp_path: Path, monkeypat
     (tmp_path / "a/b").mkdir(parents=True)
     with pytest.raises(LimitError, match="the folders of a tree"):
         list(files_below(tmp_path))
+
+
+def test_search_of_too_deep_folders_ends_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "/".join(["d"] * 150)).mkdir(parents=True)
+    with pytest.raises(LimitError, match="the depth of folders") as caught:
+        list(folders_below(tmp_path))
+    assert "Run it in the folder" in caught.value.hint
+
+
+def test_folders_with_too_long_paths_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):
+        os.mkdir("d" * 250)
+        os.chdir("d" * 250)
+    assert 10 < len(shown(tmp_path)) < 20
+    os.chdir(tmp_path)

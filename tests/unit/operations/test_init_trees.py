@@ -469,3 +469,17 @@ def test_answers_replace_guesses_on_a_terminal(here: Path, monkeypatch: pytest.M
 def test_project_shows_layers_as_before(here: Path) -> None:
     text = proposed(here, {"os/Dockerfile": "FROM debian:12\n", "app/Dockerfile": "ARG BASE=x/os\nFROM $BASE\n"})
     assert shown(graph_of(here, text)).splitlines()[-1].endswith("BASE<-amd64/os/os")
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\u0085b", "a\x7fb", "a\nb", "\U0001f600\u200f"])
+def test_folder_with_unprintable_name_plans_as_written(here: Path, name: str) -> None:
+    text = proposed(here, {f"{name}/Dockerfile": "FROM debian\n"})
+    assert [chain.all_steps[0].dockerfile.parent.name for chain in graph_of(here, text).chains] == [name]
+
+
+@pytest.mark.parametrize("name", ["10-Dockerfile", "Dockerfile.18", "Dockerfile", "a/Dockerfile", "a/Dockerfile.dev"])
+def test_fifo_in_place_of_dockerfile_is_not_opened(here: Path, name: str) -> None:
+    (here / "a").mkdir()
+    os.mkfifo(here / name)
+    os.mkfifo(here / "20-Dockerfile")
+    look(here)

@@ -61,3 +61,13 @@ def test_tail_is_that_of_the_instruction_that_printed_last(tmp_path: Path) -> No
     failed = events.StepFailed(at=AT, step=BASE, seconds=1.0, message="no")
     read = read_journal(journal(tmp_path, others, printed, failed))
     assert read.tails == {BASE: tuple(f"line {number}" for number in range(70, 100))}
+
+
+@pytest.mark.parametrize("at", ["NaN", "Infinity", "1e400", "1e308", "-1", "9" * 5000])
+def test_events_at_impossible_times_are_damaged(tmp_path: Path, at: str) -> None:
+    path = journal(tmp_path, (events.Message(at=AT, text="a"),))
+    with path.open("a") as file:
+        file.write(f'{{"event":"message","at":{at},"text":"b"}}\n')
+    read = read_journal(path)
+    assert [event.at for event in read.events] == [AT]
+    assert read.damaged == 1

@@ -12,7 +12,7 @@ from chainbuild.dockerfile.cut import STAGE, cut_before, find_place
 from chainbuild.dockerfile.model import ImageWordPosition
 from chainbuild.operations.debug import startup
 from chainbuild.operations.debug.container import ImageState, run_variables
-from chainbuild.operations.debug.image import content_spec, copy_flags, state_spec, with_mounted_files
+from chainbuild.operations.debug.image import content_spec, copy_flags, is_file_line, state_spec, with_mounted_files
 from chainbuild.operations.debug.mounts import run_mounts
 from chainbuild.operations.debug.prepare import Prepared
 from chainbuild.operations.debug.subject import Subject
@@ -209,3 +209,8 @@ def test_pieces_have_texts_lines_and_marks() -> None:
 def test_label_is_one_printable_line() -> None:
     assert startup.one_line("a \\\n\t b\x1b[31m") == "a \\ b [31m"
     assert len(startup.one_line("x" * 500)) == 100
+
+
+def test_copying_reports_files_with_token_of_session() -> None:
+    spec = content_spec(subject(), {7: "--mount=target=/f,source=f"}, "chainbuild-debug:1-mounts", "token", ())
+    assert f"echo {is_file_line('token', 7).replace('7', '$n')};" in (spec.source or b"").decode()

@@ -87,21 +87,18 @@ def test_container_gets_volumes_and_temporary_file_systems(monkeypatch: pytest.M
         "type=volume,source=v1,target=/c,volume-nocopy",
         "--mount",
         "type=tmpfs,target=/t,tmpfs-size=1m",
-        "--mount",
-        'type=bind,"source=/agent,1",target=/run/buildkit/ssh_agent.0',
-        "--env",
-        "SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0",
     ]
 
 
-def test_differences_from_build_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+def test_differences_from_build_are_listed() -> None:
     instruction = run("--security=insecure --mount=type=cache,target=/c --mount=type=ssh --network=none")
     notes = not_as_in_build(instruction, run_mounts(instruction, variables={}, folder="/"), [0])
-    assert len(notes) == 4
+    assert len(notes) == 3
     assert "cache at /c lacks its content" in notes[1]
     assert network(instruction) == ("--network", "none")
     assert network(run("--network=default")) == ()
+    assert network(run("--network=host")) == ()
+    assert "not that of the host" in not_as_in_build(run("--network=host"), (), ())[0]
 
 
 def test_secret_is_read_from_source_of_run(tmp_path: Path) -> None:
@@ -143,3 +140,22 @@ def test_file_of_secret_has_mode_of_mount(tmp_path: Path) -> None:
     (plain, chosen) = mounts("--mount=type=secret,id=a --mount=type=secret,id=b,mode=0444")
     assert mounted_file(tmp_path, 0, plain, b"v").stat().st_mode & 0o777 == 0o400
     assert mounted_file(tmp_path, 1, chosen, b"v").stat().st_mode & 0o777 == 0o444
+
+
+def test_file_of_secret_has_defaults_for_invalid_numbers(tmp_path: Path) -> None:
+    flags = ("mode=rw", "mode=0o444", "uid=\u00b2", f"uid={1 << 32}", "gid=-1")
+    for number, flag in enumerate(flags):
+        (mount,) = mounts(f"--mount=type=secret,id=a,{flag}")
+        assert mounted_file(tmp_path, number, mount, b"v").stat().st_mode & 0o777 == 0o400
+
+
+def test_secret_is_asked_for_with_escaped_name() -> None:
+    (mount,) = mounts("--mount=type=secret,id=a\x1b]0;b\x07,required")
+    asked: list[str] = []
+
+    def ask(name: str) -> str:
+        asked.append(name)
+        return "\udcff"
+
+    assert secret_values((mount,), (), {}, ask) == {mount.name: b"\xff"}
+    assert asked == [r"a\x1b]0;b\x07"]

@@ -69,3 +69,8 @@ def test_patch_keeps_line_ends_of_file() -> None:
 
 def test_patch_of_nothing_is_empty() -> None:
     assert patched(2) == ""
+
+
+@pytest.mark.parametrize("status", ["\u00b2", "0" * 5000, "", "-1"])
+def test_record_with_invalid_status_is_left_out(status: str) -> None:
+    assert typed_commands(f"{status}\tmake\x000\tls".encode()) == ((0, "ls"),)
