@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from chainbuild.distro.debian_versions import DebianKey, debian_key
 from chainbuild.outdated.apt_index import EVERY, AptIndex
 from chainbuild.outdated.apt_settings import LOWEST, AptSettings, Pin
-from chainbuild.outdated.debian_versions import DebianKey, debian_key
 from chainbuild.outdated.model import Finding, Installed, State
 from chainbuild.patterns import regex
 

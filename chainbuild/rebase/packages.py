@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct, field
 
+from chainbuild.distro.debian_versions import debian_key
 from chainbuild.patterns import regex
 from chainbuild.rebase.merging import paragraphs
 
@@ -86,55 +86,20 @@ def _holds(database: Database, text: str, without: str = "") -> bool:
 
 
 def _compare(version: str, operator: str, other: str) -> bool:
-    order = compare_versions(version, other)
+    try:
+        left, right = debian_key(version.strip()), debian_key(other.strip())
+    except ValueError:
+        return False
     match operator:
         case "<<":
-            return order < 0
+            return left < right
         case "<=" | "<":
-            return order <= 0
+            return left <= right
         case "=":
-            return order == 0
+            return left == right
         case ">=" | ">":
-            return order >= 0
-    return order > 0
-
-
-def compare_versions(first: str, second: str) -> int:
-    """Compare two versions of Debian packages (deb-version(7)): negative, 0 or positive."""
-    (epoch, upstream, revision), (other_epoch, other_upstream, other_revision) = _split(first), _split(second)
-    return epoch - other_epoch or _order(upstream, other_upstream) or _order(revision, other_revision)
-
-
-def _split(version: str) -> tuple[int, str, str]:
-    epoch, colon, rest = version.strip().partition(":")
-    if not colon or not epoch.isascii() or not epoch.isdecimal():
-        epoch, rest = "0", version.strip()
-    upstream, _, revision = rest.rpartition("-") if "-" in rest else (rest, "", "")
-    return int(epoch), upstream, revision
-
-
-def _order(first: str, second: str) -> int:
-    """Compare runs of other characters and runs of digits in turns, as dpkg's `verrevcmp` does."""
-    pieces = re.findall(r"([^0-9]*)([0-9]*)", first), re.findall(r"([^0-9]*)([0-9]*)", second)
-    for number in range(max(map(len, pieces))):
-        (text, digits), (other_text, other_digits) = (
-            part[number] if number < len(part) else ("", "") for part in pieces
-        )
-        left, right = ([*map(_weight, text), 0], [*map(_weight, other_text), 0])
-        # The end of a run counts as 0: it comes after `~` and before everything else.
-        if left != right:
-            for a, b in zip(left, right, strict=False):
-                if a != b:
-                    return a - b
-        if difference := int(digits or 0) - int(other_digits or 0):
-            return difference
-    return 0
-
-
-def _weight(character: str) -> int:
-    if character == "~":
-        return -1
-    return ord(character) if character.isalpha() else ord(character) + 0x200000
+            return left >= right
+    return left > right
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from subprocess import PIPE, STDOUT
 
 import pytest
 
-from chainbuild.outdated.debian_versions import debian_key
+from chainbuild.distro.debian_versions import debian_key
 
 PAIRS = 10_000
 _WORDS = ("", "~", "~~", "+", ".", "a", "Z", "rc", "~rc", "+deb12u", "+b", "~bpo12+", "ubuntu", "-", ":")
