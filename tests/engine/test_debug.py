@@ -159,6 +159,7 @@ def test_killed_session_leaves_nothing_behind(failed: Place, left: Left, number:
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     eventually(lambda: left() == set(), "nothing is left")
+    eventually(lambda: not any(failed.temporary.iterdir()), "no temporary files are left")
 
 
 class Terminal:

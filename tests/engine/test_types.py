@@ -181,7 +181,7 @@ def test_create_without_dependencies_requires_existing_base(
     empty = own_registry()
     done = types(lab, "build", "--no-deps", "*/lab-analysis", registry=empty.host, code=4)
     assert "lab-dev:debian-12 is not in" in done.err
-    assert types(lab, "update", registry=empty.host).err.count("was never created") == 5
+    assert types(lab, "update", registry=empty.host).err.count("was never built") == 5
 
 
 def test_new_image_type_keeps_its_secret_out_of_layers(lab: Place, created: Done) -> None:

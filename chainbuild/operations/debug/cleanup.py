@@ -42,14 +42,14 @@ class Names:
 
 
 @contextmanager
-def removed_at_end(folder: Path) -> Iterator[Names]:
+def removed_at_end(*folders: Path) -> Iterator[Names]:
     """Provide names for a session; what they name is removed at the end of the `with` block, or of this process.
 
-    If this process is killed, the folder is removed as well.
+    If this process is killed, the folders are removed as well.
     """
     names = Names(os.urandom(6).hex())
     # -P: a folder of the tree must not be imported instead.
-    argv = [sys.executable, "-P", "-m", __name__, names.token, str(folder)]
+    argv = [sys.executable, "-P", "-m", __name__, names.token, *map(str, folders)]
     watcher = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -80,7 +80,8 @@ def main() -> None:
     """Wait for the end of the process that started this one, and remove what it left behind."""
     if sys.stdin.buffer.read() == _DONE:
         return
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)
     for seconds in _TRIES:
         time.sleep(seconds)
         remove(Names(sys.argv[1]))

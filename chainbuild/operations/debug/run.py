@@ -58,7 +58,7 @@ def run_session(
     """
     if request.split:
         _check_split(subject, startup.shell_of(subject.place))
-    with scratch_folder() as scratch, secret_folder() as secrets, removed_at_end(secrets) as names:
+    with scratch_folder() as scratch, secret_folder() as secrets, removed_at_end(secrets, scratch) as names:
         preparation = Preparation(subject, session, names, Folders(scratch, secrets), partial(_show_work, tell))
         prepared = prepare(preparation, request.environ, request.ask)
         shell = prepared.state.shell or startup.shell_of(subject.place)
