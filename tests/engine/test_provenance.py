@@ -63,6 +63,7 @@ def test_provenance_of_a_result_is_verified(place: Place) -> None:
     assert place.image(f"v1-app-{OWN}").manifest.annotations
 
 
+@pytest.mark.long
 def test_rebuild_gives_the_same_then_names_the_changed_file(place: Place) -> None:
     before = place.tags(machine=True)
     same = verify(place, "--rebuild", "--json")
