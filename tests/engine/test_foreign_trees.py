@@ -110,6 +110,7 @@ def words(place: Place) -> list[str]:
 def test_read_only_commands_in_foreign_tree_run_and_write_nothing(foreign: Place, victim: Path) -> None:
     place = foreign
     port = ["--registry-port", str(place.port)]
+    published = (OWN, "acme/app", "v1", "debian:12", "one", "debian:12")
     before, tree = state_of(victim), state_of(place.root)
     for command, codes in (
         (["plan", *words(place), *port], {0}),
@@ -128,7 +129,7 @@ def test_read_only_commands_in_foreign_tree_run_and_write_nothing(foreign: Place
         (["registry", "gc", *port], {0}),
         (["init", "--dry-run"], {0}),
         (
-            ["ci", "github", *words(place), "--registry", "ghcr.io/acme", "--install", "sh install.sh"],
+            ["ci", "github", *published, "--registry", "ghcr.io/acme", "--install", "sh install.sh"],
             {0, 4},
         ),
         (["types", "list", "--repository", "."], {0}),
