@@ -19,11 +19,11 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
+from chainbuild.patterns import regex
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import copy_image, read_index
 from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
-from chainbuild.registry.signed_tags import copy_signed, signed_subject
 from chainbuild.values import replace
 
 _EMPTY: Final = b"{}"
@@ -108,8 +108,8 @@ SLOT: Final = "io.github.chainbuild.slot"
 _INLINE: Final = "io.github.chainbuild.content"
 # The list of attachments embeds content up to this size, so one request reads it. Longer content is fetched.
 _LONGEST_INLINE: Final = 8 << 10
-_TAG: Final = "sha256-"
-_HEX: Final = frozenset("0123456789abcdef")
+_SUBJECT: Final = regex(r"sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?")
+"""The tags of the referrers tag schema, and cosign's; `.sbom` is that of its older versions."""
 _GZIP: Final = "+gzip"
 
 
@@ -120,10 +120,8 @@ def referrers_tag(subject: Digest) -> str:
 
 def subject_of(tag: str) -> Digest | None:
     """Return the subject of a tag of the referrers tag schema or of cosign's tags; None for any other tag."""
-    name = tag.removeprefix(_TAG)
-    if tag.startswith(_TAG) and len(name) == 64 and _HEX.issuperset(name):
-        return Digest(f"sha256:{name}")
-    return signed_subject(tag)
+    match = _SUBJECT.fullmatch(tag)
+    return Digest(f"sha256:{match[1]}") if match else None
 
 
 def attach(
@@ -244,6 +242,9 @@ def copy_attached(registries: Registries, source: ImageReference, destination: I
     if rows and taker.referrers(target.repository, source.digest) is None:
         for row in rows:
             _list(registries, target.with_tag(referrers_tag(source.digest)), row)
+    # Imported late: most runs copy nothing.
+    from chainbuild.registry.signed_tags import copy_signed
+
     copy_signed(registries, source, target)
 
 

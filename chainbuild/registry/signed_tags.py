@@ -10,9 +10,11 @@ Nothing is verified here, and nobody's layers are removed except the signer's ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
@@ -24,24 +26,11 @@ from chainbuild.registry.pool import Registries
 Kind = Literal["sig", "att"]
 """The two kinds, as the tags end."""
 KINDS: Final[tuple[Kind, ...]] = ("sig", "att")
-_PREFIX: Final = "sha256-"
-_SUFFIXES: Final = (".sig", ".att", ".sbom")
-"""The ends of cosign's tags; `.sbom` is that of its older versions."""
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def signed_tag(subject: Digest, kind: Kind) -> str:
     """Return the tag for the signatures or the attestations of an image."""
     return f"{str(subject).replace(':', '-')[:120]}.{kind}"
-
-
-def signed_subject(tag: str) -> Digest | None:
-    """Return the image that a tag of cosign's is about; None for any other tag."""
-    for suffix in _SUFFIXES:
-        name = tag.removesuffix(suffix).removeprefix(_PREFIX)
-        if tag == f"{_PREFIX}{name}{suffix}" and len(name) == 64 and _HEX.issuperset(name):
-            return Digest(f"sha256:{name}")
-    return None
 
 
 def artifact_type(kind: Kind) -> str:
@@ -88,18 +77,13 @@ def put_signed(
     Existing layers stay, except those that `replaces` accepts and that are not among the new ones. Errors: those of the
     registry.
     """
-    place = _place(image)
-    before = _manifest(registries, place.with_tag(signed_tag(_digest(image), kind)))
-    added = [layer for layer, _ in layers]
-    kept = [layer for layer in (before.layers if before else ()) if layer not in added and not replaces(layer)]
-    merged = (*kept, *added)
-    limits.ATTESTATIONS.check(len(merged), "what is attached to it", str(image))
-    if before is not None and set(before.layers) == set(merged):
+    merged = _merged(registries, image, kind, [layer for layer, _ in layers], replaces)
+    if merged is None:
         return False
-    client = registries.client(place)
+    client = registries.client(image)
     for _, content in layers:
-        client.put_blob(place.repository, content)
-    _put_manifest(registries, image, kind, merged, before)
+        client.put_blob(image.repository, content)
+    _put_manifest(registries, image, kind, merged)
     return True
 
 
@@ -108,31 +92,44 @@ def copy_signed(registries: Registries, source: ImageReference, destination: Ima
 
     Errors: those of the registries.
     """
-    subject = _digest(source)
-    target = _place(destination)
+    target = _place(destination).with_digest(_digest(source))
     for kind in KINDS:
-        own = _manifest(registries, _place(source).with_tag(signed_tag(subject, kind)))
-        if own is None:
-            continue
-        before = _manifest(registries, target.with_tag(signed_tag(subject, kind)))
-        kept = [layer for layer in (before.layers if before else ()) if layer not in own.layers]
-        merged = (*kept, *own.layers)
-        limits.ATTESTATIONS.check(len(merged), "what is attached to it", str(source))
-        if before is not None and set(before.layers) == set(merged):
-            continue
-        copy_blobs(registries, source, target, own.layers)
-        _put_manifest(registries, target.with_digest(subject), kind, merged, before)
+        own = _manifest(registries, _place(source).with_tag(signed_tag(_digest(source), kind)))
+        merged = _merged(registries, target, kind, own.layers) if own else None
+        if own is not None and merged is not None:
+            copy_blobs(registries, source, target, own.layers)
+            _put_manifest(registries, target, kind, merged)
 
 
-def _put_manifest(
-    registries: Registries, image: ImageReference, kind: Kind, layers: Iterable[Descriptor], before: Manifest | None
-) -> None:
+class _Merged(Struct, frozen=True, kw_only=True):
+    """The layers of a new manifest, and the manifest that it takes the place of."""
+
+    layers: tuple[Descriptor, ...]
+    before: Manifest | None
+
+
+def _merged(
+    registries: Registries,
+    image: ImageReference,
+    kind: Kind,
+    added: Sequence[Descriptor],
+    replaces: Callable[[Descriptor], bool] = lambda _: False,
+) -> _Merged | None:
+    """Return what is there and what is added; None if that is there already. Errors: those of the registry; `LimitError`."""
+    before = _manifest(registries, _place(image).with_tag(signed_tag(_digest(image), kind)))
+    there = before.layers if before else ()
+    layers = (*(layer for layer in there if layer not in added and not replaces(layer)), *added)
+    limits.ATTESTATIONS.check(len(layers), "what is attached to it", str(image))
+    return None if before is not None and set(there) == set(layers) else _Merged(layers=layers, before=before)
+
+
+def _put_manifest(registries: Registries, image: ImageReference, kind: Kind, merged: _Merged) -> None:
     subject, place = _digest(image), _place(image)
     client = registries.client(place)
     there = client.head(place.repository, subject)
     if there is None:
         raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
-    layers = tuple(layers)
+    layers, before = merged.layers, merged.before
     # The config that cosign writes: an image without a platform.
     config = canonical(
         {
