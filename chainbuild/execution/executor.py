@@ -9,7 +9,6 @@ from contextlib import suppress
 
 from chainbuild import events
 from chainbuild.builder.build_spec import BuildSpec, build_spec_for, stage_args, staging_reference
-from chainbuild.builder.handed_files import with_handed
 from chainbuild.dockerfile import parse
 from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegistryError, NotProvenError, WrongUseError
 from chainbuild.execution.crash_retry import CrashRetry
@@ -21,15 +20,14 @@ from chainbuild.execution.repair import DAMAGED, ParentRepair
 from chainbuild.execution.running import Postponed, Running
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.step_inputs import StepInputs, image_notes, of_chain
-from chainbuild.images.compose_layers import FILES, join
+from chainbuild.execution.step_reports import StepReports
 from chainbuild.model import Step, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan
 from chainbuild.records.keys import Components
 from chainbuild.records.record import REFRESHED, Record
 from chainbuild.registry.images import RemoteImage, put_tag, resolve
 from chainbuild.step_id import StepId
-from chainbuild.step_warnings import OF_TESTS, WarningList
-from chainbuild.text import plural
+from chainbuild.step_warnings import WarningList
 from chainbuild.values import replace
 
 STOP_SECONDS = 10.0
@@ -50,8 +48,8 @@ class Executor:
         self._services = services
         self._emit = services.emit
         self._jobs = options.jobs or max(1, len({chain.platform.oci for chain in plan.graph.chains}))
-        self._stopping = False
-        self._builds = CrashRetry(services.driver, services.emit, lambda: self._stopping)
+        self._reports = StepReports(services, strict=options.strict)
+        self._builds = CrashRetry(services.driver, services.emit, lambda: self._reports.stopping)
         self.outcome = RunOutcome()
         self._order = {step: place for place, step in enumerate(self._steps)}
         self._inputs = StepInputs(services, self.outcome, self._steps)
@@ -60,8 +58,7 @@ class Executor:
             # Imported late: few runs rebase a step.
             from chainbuild.execution.rebasing import StepRebaser
 
-            rebaser = StepRebaser(services, self.outcome, self._inputs, warn=self._warn, failed=self._failed)
-            self._rebased = rebaser.rebased
+            self._rebased = StepRebaser(services, self.outcome, self._inputs, self._reports).rebased
         self._groups = GroupBuilder(
             services,
             self.outcome,
@@ -73,12 +70,9 @@ class Executor:
                 inputs=self._inputs,
                 spec=self._spec,
                 recorded=self._recorded,
-                started=self._started,
-                finished=self._finished,
-                failed=self._failed,
+                reports=self._reports,
                 fits=self._fits,
                 newest=lambda step: self._planned[step].previous_record,
-                stopping=lambda: self._stopping,
                 tries_again=self._builds.tries_again,
             ),
         )
@@ -99,7 +93,7 @@ class Executor:
                 for step, future in running.ended(WAKE_SECONDS):
                     self._ended(step, future, waiting)
         except KeyboardInterrupt:
-            self._stopping = True
+            self._reports.stopping = True
             # Let the builds end while the registry and the logs are still open.
             self._services.driver.stop()
             running.wait(STOP_SECONDS)
@@ -201,9 +195,9 @@ class Executor:
         result = replace(result, record=record)
         started = time.monotonic()
         try:
-            self._warn(result.step, record, reused=True)
+            self._reports.warn(result.step, record, reused=True)
         except NotProvenError as error:
-            self._failed(result.step, started, error)
+            self._reports.failed(result.step, started, error)
             raise
         self._services.before_name(result)
         put_tag(self._services.registries, result.step.reference, record.image)
@@ -226,73 +220,31 @@ class Executor:
             return result.record
         image = resolve(self._services.registries, result.reference, step.platform)
         started = time.monotonic()
-        self._emit(events.StepStarted(step=step.id, activity="test", log_path=self._services.log_path(step.id)))
+        self._reports.started(step, "test")
         try:
             record = self._services.finisher.tested(step, image, result.record, self._inputs.images(step)[1])
         except ChainbuildError as error:
-            self._failed(step, started, error)
+            self._reports.failed(step, started, error)
             raise
         self._services.records.write(step.repository, record)
         return record
-
-    def _warn(self, step: Step, record: Record, *, reused: bool = False) -> None:
-        """Emit the warnings about a result. Errors: `NotProvenError` if warnings are errors in this run."""
-        warnings = record.warnings
-        if not (step.test or step.traced):
-            warnings = warnings.with_kind(OF_TESTS, ())  # those of a test that is gone
-        if not warnings:
-            return
-        image = str(step.reference)
-        self._emit(
-            events.StepWarnings(step=step.id, image=image, warnings=warnings.first, total=warnings.total, reused=reused)
-        )
-        if self._options.strict:
-            raise NotProvenError(
-                f"{image} has {plural(warnings.total, 'warning')}, which --strict does not allow",
-                hint="Fix their causes, or run without --strict. The image is recorded, so nothing is rebuilt.",
-                findings=tuple(str(one) for one in warnings.first),
-            )
-
-    def _failed(self, step: Step, started: float, error: ChainbuildError) -> None:
-        if isinstance(error, BuildFailedError) and not error.log_path:
-            error.log_path = self._services.log_path(step.id)
-        if self._stopping:
-            self._emit(events.StepSkipped(step=step.id, reason="interrupted"))
-            return
-        message = error.message.removeprefix(f"{step.id}: ")
-        self._emit(events.StepFailed(step=step.id, seconds=time.monotonic() - started, message=message))
-
-    def _started(self, step: Step, at: float) -> None:
-        log_path = self._services.log_path(step.id)
-        self._emit(events.StepStarted(at=at, step=step.id, activity=step.kind.value, log_path=log_path))
 
     def _built(self, decision: Decision, began: float | None = None) -> StepResult:
         """Build a step. `began`: the monotonic time at which it was reported as started, if it was."""
         step, started = decision.step, time.monotonic() if began is None else began
         if began is None:
-            self._started(step, time.time())
+            self._reports.started(step)
         try:
             record = self._build(step, decision.components, started)
         except ChainbuildError as error:
-            self._failed(step, started, error)
+            self._reports.failed(step, started, error)
             raise
-        return self._finished(step, record)
-
-    def _finished(self, step: Step, record: Record) -> StepResult:
-        self._emit(
-            events.StepFinished(
-                step=step.id,
-                activity=step.kind.value,
-                image=str(step.reference),
-                digest=str(record.image),
-                seconds=record.seconds,
-                size=record.size,
-                added=record.added,
-            )
-        )
-        return StepResult(step=step, record=record, built=True)
+        return self._reports.finished(step, record)
 
     def _build(self, step: Step, components: Components | None, started: float) -> Record:
+        # Imported late: most runs build nothing.
+        from chainbuild.builder.handed_files import with_handed
+
         services, facts = self._services, self._inputs.facts(step)
         if components is None:  # a pinned step whose image is damaged
             components = services.planner.with_fresh_inputs().components(step, facts)
@@ -365,11 +317,7 @@ class Executor:
             verdicts={**finished_image.verdicts, **services.acceleration.verdicts(step)},
             warnings=WarningList.of(finished_image.warnings),
             notes={**services.notes(), **image_notes(step, images), "dockerfile": spec.shown, **notes},
-            parents={
-                parent_image.name: self.outcome.results[need].record.key
-                for parent_image in step.images
-                if (need := parent_image.from_step) is not None
-            },
+            parents=self._inputs.keys(step),
         )
         # Write the record just before the tag: a run killed in between only repeats the build or the tag.
         if change := self._input_change(step, components):
@@ -377,7 +325,7 @@ class Executor:
             self._emit(events.Message(level="warning", text=text))
         else:
             services.records.write(step.repository, record)
-        self._warn(step, record)
+        self._reports.warn(step, record)
         services.before_name(StepResult(step=step, record=record, built=True))
         put_tag(services.registries, step.reference, image.digest, known=image.manifest)
         return record
@@ -397,6 +345,8 @@ class Executor:
         staging = staging_reference(step)
         # Only a builder can execute ONBUILD triggers of the base.
         if step.kind is StepKind.JOIN and step.text is not None and not images[step.parent].config.on_build:
+            from chainbuild.images.compose_layers import FILES, join
+
             dockerfile = parse(step.text, spec.shown)
             return join(self._services.registries, images[step.parent], images[FILES], dockerfile, staging)
         try:

@@ -22,6 +22,7 @@ from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.running import Postponed, Results
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.step_inputs import StepInputs
+from chainbuild.execution.step_reports import StepReports
 from chainbuild.model import Step
 from chainbuild.planning.decisions import Decision, ImageFacts
 from chainbuild.records.keys import Components
@@ -46,13 +47,9 @@ class StepWork(Struct, frozen=True, kw_only=True):
     inputs: StepInputs
     spec: _Spec
     recorded: _Recorded
-    started: Callable[[Step, float], None]
-    """Called with a step and the time at which its build began, in seconds since the epoch."""
-    finished: Callable[[Step, Record], StepResult]
-    failed: Callable[[Step, float, ChainbuildError], None]
+    reports: StepReports
     fits: Callable[[Sequence[StepId]], bool]
     newest: Callable[[StepId], Record | None]
-    stopping: Callable[[], bool]
     tries_again: Callable[[BuildSpec, ChainbuildError], bool]
     """Returns whether a step that failed in a solve is to be built once more."""
 
@@ -120,7 +117,7 @@ class GroupBuilder:
         if failure is None:
             return
         if failure.place is None or failure.place < run.ended or failure.transient:
-            if self._work.stopping():
+            if self._work.reports.stopping:
                 solve.fail(failure.error)
             run.settle(solve.alone())
             if not failure.transient:
@@ -193,7 +190,7 @@ class _Solve:
         self._components = members[0].components
         self._places = {member.step.id: place for place, member in enumerate(members)}
         self._started: dict[int, tuple[float, float]] = {}
-        self._finished: dict[StepId, RemoteImage] = {}
+        self._made: dict[StepId, RemoteImage] = {}
         """The image of the step that has ended last."""
         self._shown = -1
         self._held: list[list[events.Event]] = [[] for _ in members]
@@ -225,7 +222,7 @@ class _Solve:
     def goes_on(self) -> bool:
         """Decide about the next step, whose parent has ended. Return whether it is what the builder builds."""
         member = self._members[self._run.ended]
-        if self._work.stopping() or not self._work.fits([member.step.id]):
+        if self._work.reports.stopping or not self._work.fits([member.step.id]):
             return False
         decision = self._work.decide(member.step)
         if decision.cached_record is not None or decision.components is None:
@@ -244,7 +241,7 @@ class _Solve:
     def fail(self, error: ChainbuildError) -> None:
         """Report the failure of the next step. Errors: always this one."""
         place = self._run.ended
-        self._work.failed(self._members[place].step, self._began(place)[0], error)
+        self._work.reports.failed(self._members[place].step, self._began(place)[0], error)
         raise error
 
     def _begins(self, place: int) -> None:
@@ -264,7 +261,7 @@ class _Solve:
         with self._lock:
             if place > self._shown:
                 self._shown = place
-                self._work.started(self._members[place].step, self._began(place)[1])
+                self._work.reports.started(self._members[place].step, at=self._began(place)[1])
                 for event in self._held[place]:
                     self._services.emit(event)
                 self._held[place].clear()
@@ -283,15 +280,15 @@ class _Solve:
         step, components = self._members[place].step, self._components
         try:
             image = resolve(self._services.registries, staging_reference(step).with_digest(digest), step.platform)
-            _, images = self._work.inputs.images(step, known=self._finished)
+            _, images = self._work.inputs.images(step, known=self._made)
             if place and not _is_on(image, images[step.parent]):
                 self.trouble = f"the layers of {step.id} do not begin with those of its parent"
                 return False
             record = self._work.recorded(step, components, spec, image, images, self._began(place)[0])
         except ChainbuildError as error:
             self.fail(error)
-        self._finished = {step.id: image}
-        self._run.settle(self._work.finished(step, record))
+        self._made = {step.id: image}
+        self._run.settle(self._work.reports.finished(step, record))
         return record.image == digest
 
 

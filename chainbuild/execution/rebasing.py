@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from chainbuild.errors import BuildFailedError, ChainbuildError, NotFoundInRegis
 from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.services import ExecutionServices
 from chainbuild.execution.step_inputs import StepInputs, image_notes
+from chainbuild.execution.step_reports import StepReports
 from chainbuild.host.package_data import shipped
 from chainbuild.images.attachments import attach_bill, attached_bill, exact_name
 from chainbuild.images.provenance import with_post_build_labels, with_provenance
@@ -24,7 +25,7 @@ from chainbuild.images.runtime_config import carried_over
 from chainbuild.layouts.test_files import VERDICT
 from chainbuild.model import CHAIN_IMAGE, Step, StepKind
 from chainbuild.planning.decisions import Decision
-from chainbuild.planning.moved import PRODUCTION_IMAGE, REBASED, moved_images
+from chainbuild.planning.moved import PRODUCTION_IMAGE, moved_images
 from chainbuild.proof.imports import VERDICT as IMPORTS
 from chainbuild.proof.trace.proof import VERDICT as TRACE
 from chainbuild.rebase.bases import BasePair
@@ -38,7 +39,7 @@ from chainbuild.rebase.tree import ImageTree
 from chainbuild.records.garbage import BUILT_AS
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
-from chainbuild.records.notes import digest_note
+from chainbuild.records.notes import REBASED, digest_note
 from chainbuild.records.record import Record
 from chainbuild.records.tags import is_key
 from chainbuild.references import Digest
@@ -97,17 +98,13 @@ class StepRebaser:
         services: ExecutionServices,
         outcome: RunOutcome,
         inputs: StepInputs,
-        *,
-        warn: Callable[[Step, Record], None],
-        failed: Callable[[Step, float, ChainbuildError], None],
+        reports: StepReports,
     ) -> None:
-        """`warn` reports the warnings of a record, `failed` the failure of a step that began at a monotonic time."""
         self._services = services
         self._registries = services.registries
         self._outcome = outcome
         self._inputs = inputs
-        self._warn = warn
-        self._failed = failed
+        self._reports = reports
         self._reader = LayerReader(services.registries)
         self._pairs: dict[tuple[tuple[Digest, ...], tuple[Digest, ...]], BasePair] = {}
         self._trees: dict[tuple[Digest, ...], ImageTree] = {}
@@ -121,9 +118,7 @@ class StepRebaser:
         if not decision.rebase or decision.components is None or decision.previous_record is None:
             return None
         step, last, started = decision.step, decision.previous_record, time.monotonic()
-        self._services.emit(
-            events.StepStarted(step=step.id, activity=REBASE, log_path=self._services.log_path(step.id))
-        )
+        self._reports.started(step, REBASE)
         try:
             record = self._proven(decision.components, step, last)
         except (NotRebasedError, RegistryError) as error:
@@ -133,27 +128,15 @@ class StepRebaser:
             return None
         summary = record.verdicts[REBASE]
         self._services.emit(events.Verdict(step=step.id, proof=REBASE, passed=True, summary=summary, findings=()))
-        result = StepResult(step=step, record=record, built=True)
         try:
             self._services.records.write(step.repository, record)
-            self._warn(step, record)
-            self._services.before_name(result)
+            self._reports.warn(step, record)
+            self._services.before_name(StepResult(step=step, record=record, built=True))
             put_tag(self._registries, step.reference, record.image)
         except ChainbuildError as error:
-            self._failed(step, started, error)
+            self._reports.failed(step, started, error)
             raise
-        self._services.emit(
-            events.StepFinished(
-                step=step.id,
-                activity=REBASE,
-                image=str(step.reference),
-                digest=str(record.image),
-                seconds=time.monotonic() - started,
-                size=record.size,
-                added=record.added,
-            )
-        )
-        return result
+        return self._reports.finished(step, record, REBASE, time.monotonic() - started)
 
     def _proven(self, components: Components, step: Step, last: Record) -> Record:
         """Return the record of the step's rebased image, which is in the registry. Errors: `NotRebasedError`."""
@@ -355,11 +338,7 @@ class StepRebaser:
             verdicts={**kept, **composed.verdicts},
             warnings=last.warnings.with_kind(OF_TESTS, ()),
             notes={**notes, **image_notes(step, moved.images), **composed.notes, REBASED: self._moves(moved, origins)},
-            parents={
-                image.name: self._outcome.results[need].record.key
-                for image in step.images
-                if (need := image.from_step) is not None
-            },
+            parents=self._inputs.keys(step),
         )
 
     def _moves(self, moved: Moved, origins: Mapping[str, RemoteImage]) -> str:

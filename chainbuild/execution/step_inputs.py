@@ -47,6 +47,14 @@ class StepInputs:
         ]
         return tuple(dict.fromkeys((*bases, *entries, ProvenanceStep(step=step.id, key=key))))
 
+    def keys(self, step: Step) -> dict[str, str]:
+        """Return the keys of the steps whose images a step is built from, by input name."""
+        return {
+            image.name: self._outcome.results[need].record.key
+            for image in step.images
+            if (need := image.from_step) is not None
+        }
+
     def images(
         self, step: Step, *, without: str = "", known: Mapping[StepId, RemoteImage] | None = None
     ) -> tuple[dict[str, str], dict[str, RemoteImage]]:

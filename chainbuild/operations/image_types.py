@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from chainbuild.errors import Problem, RegistryError, WrongUseError
 from chainbuild.events import Message
-from chainbuild.execution.pipeline import PlannedRun, plan_run
+from chainbuild.execution.run_plan import PlannedRun, plan_run
 from chainbuild.execution.session import Session
 from chainbuild.images.provenance import PRIVATE, VISIBILITY_LABEL
 from chainbuild.images.tag_alias import adopt, published_as

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from chainbuild.errors import ChainbuildError, WrongUseError
 from chainbuild.events import Message, PlannedStep, RunFinished, RunStarted
-from chainbuild.execution.pipeline import make_tools, plan_tools, planned_step
+from chainbuild.execution.run_plan import planned_step
 from chainbuild.execution.session import Session
+from chainbuild.execution.tool_runs import make_tools, plan_tools
 from chainbuild.model import Graph
 from chainbuild.native.roots import Root
 from chainbuild.native.tools import IMAGES, Tools, compiled_graph, read_tools, tools_graph

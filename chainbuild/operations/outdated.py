@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from chainbuild.errors import NotFoundInRegistryError
 from chainbuild.execution.outdated_steps import survey_steps
-from chainbuild.execution.pipeline import plan_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import trail_of
 from chainbuild.operations.named_images import NamedImage, find_named_image

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
-from chainbuild.execution.pipeline import plan_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.model import Graph, Step
 from chainbuild.parsing.stage_args import StageArgument, stage_arguments

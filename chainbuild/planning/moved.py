@@ -10,8 +10,6 @@ from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.values import replace
 
-REBASED: Final = "rebased"
-"""The note of a record whose image was rebased: `from IMAGE onto IMAGE`."""
 PRODUCTION_IMAGE: Final = "PRODUCTION_IMAGE"
 _OF_STAGES: Final = frozenset({CHAIN_IMAGE, PRODUCTION_IMAGE})
 

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.model import ChangeTolerance, Graph, Step, published
 from chainbuild.planning.decisions import Decision, ImageFacts, Inputs, Plan, RecordCache, Records, Renewal, facts_of
-from chainbuild.planning.moved import REBASED, moved_images
+from chainbuild.planning.reasons import age_words, built_words, cause_of, describe, rebased_words, unknown_remotes
 from chainbuild.records.keys import Components, changes
-from chainbuild.records.notes import digest_note
 from chainbuild.records.record import Lookup, Record
 from chainbuild.references import ImageReference
 from chainbuild.step_id import StepId
-from chainbuild.text import plural
 from chainbuild.values import replace
 
 if TYPE_CHECKING:
@@ -66,14 +64,22 @@ class Planner:
 
     def with_fresh_inputs(self) -> Planner:
         """Return a planner that reads all files and records again: hours may pass between plan and execution."""
+        return self._copy(self._inputs.with_fresh_inputs(), None, self._renewal)
+
+    def with_renewal(self, renewal: Renewal) -> Planner:
+        """Return a planner that shares what was read, and renews other steps."""
+        return self._copy(self._inputs, self._index, renewal)
+
+    def _copy(self, inputs: Inputs, index: RecordCache | None, renewal: Renewal) -> Planner:
         return Planner(
             self._records,
-            self._inputs.with_fresh_inputs(),
+            inputs,
             self._external,
-            renewal=self._renewal,
+            renewal=renewal,
             pinned_steps=self._pinned_steps,
             tolerance=self._lenient,
             clock=self._clock,
+            index=index,
             passed=self._passed,
             rebase=self._rebase,
         )
@@ -127,7 +133,7 @@ class Planner:
         images = self.images(step, steps)
         components = self._inputs.components(step, images)
         if components.unknown_remotes:
-            return Decision(step=step, cached_record=None, reason=_unknown(components), components=components)
+            return Decision(step=step, cached_record=None, reason=unknown_remotes(components), components=components)
         decision, refusal = self._by_key(step, components)
         if decision:
             return decision
@@ -145,9 +151,7 @@ class Planner:
             reason=reason,
             components=components,
             previous_record=last,
-            rebase=self._rebase
-            and bool(moved_images(step, last, components))
-            and not (last and self._renewed(step, last)),
+            rebase=self._only_moved(step, last, components),
         )
 
     def may_reuse(self, step: Step, last: Record | None, components: Components) -> bool:
@@ -178,7 +182,7 @@ class Planner:
         other = self._records.elsewhere(components.key)
         if other and not self._renewed(step, other[0]):
             is_own = other[1].repository == step.repository.repository
-            reason = f"unchanged{_moves(other[0])}" if is_own else f"unchanged (from {other[1].repository})"
+            reason = f"unchanged{rebased_words(other[0])}" if is_own else f"unchanged (from {other[1].repository})"
             return self._reused(step, other[0], reason, components, source=other[1]), ""
         if lookup.record:
             return self._decision(step, lookup.record, why, components), ""
@@ -186,7 +190,7 @@ class Planner:
 
     def _decision(self, step: Step, record: Record, why: str, components: Components) -> Decision:
         if not why:
-            return self._reused(step, record, f"unchanged{_moves(record)}", components)
+            return self._reused(step, record, f"unchanged{rebased_words(record)}", components)
         return Decision(step=step, cached_record=None, reason=why, components=components, previous_record=record)
 
     def _pinned(self, step: Step, steps: Mapping[StepId, ImageFacts]) -> Decision:
@@ -208,7 +212,7 @@ class Planner:
             and by_tag.record.family == step.family
             and not self._records.misfit(step.repository, by_tag.record)
         ):
-            reason = f"reused without checking ({flag}): image of {step.tag}, {_built(by_tag.record)}"
+            reason = f"reused without checking ({flag}): image of {step.tag}, {built_words(by_tag.record)}"
             return self._reused(step, by_tag.record, reason)
         newest = self._records.last(step.repository, step.family)
         if newest.record is None or self._records.misfit(step.repository, newest.record):
@@ -220,9 +224,9 @@ class Planner:
         why = "no image was built from the present inputs, and this TAG has no image of the step"
         return replace(
             self._reused(
-                step, newest.record, f"reused without checking ({flag}): newest image, {_built(newest.record)}"
+                step, newest.record, f"reused without checking ({flag}): newest image, {built_words(newest.record)}"
             ),
-            warning=f"{flag}: {step.id} uses the newest image of any TAG, {_built(newest.record)}: {why}",
+            warning=f"{flag}: {step.id} uses the newest image of any TAG, {built_words(newest.record)}: {why}",
         )
 
     def _reused(
@@ -253,14 +257,26 @@ class Planner:
         if self._renewal.refresh:
             return "--refresh"
         if self._renewal.refresh_after is not None and age > self._renewal.refresh_after:
-            return f"older than --refresh-after ({_days(age)} old)"
+            return f"older than --refresh-after ({age_words(age)} old)"
         return self._renewal.outdated.get(step.id, "")
+
+    def _only_moved(self, step: Step, last: Record | None, components: Components) -> bool:
+        """Return whether a step is rebased rather than built: nothing but its base has moved."""
+        if last is None or not self._may_rebase(step, last):
+            return False
+        from chainbuild.planning.moved import moved_images
+
+        return bool(moved_images(step, last, components))
+
+    def _may_rebase(self, step: Step, last: Record) -> bool:
+        """Return whether a step is rebased rather than built, should only its base have moved."""
+        return self._rebase and not self._renewed(step, last)
 
     def _explained(self, step: Step, newest: Lookup, components: Components, images: Mapping[str, ImageFacts]) -> str:
         if newest.record is None:
             return newest.refusal or NEVER_BUILT
         texts = changes(newest.record.components, components)
-        descriptions = [_describe(step, text, newest.record, images) for text in texts]
+        descriptions = [describe(step, text, newest.record, images) for text in texts]
         return "; ".join(descriptions) or "its record was deleted from the registry"
 
     def plan_blocked(self, step: Step, parents: Mapping[StepId, Decision]) -> Decision:
@@ -270,13 +286,13 @@ class Planner:
         blocker = next(parents[need] for need in step.needs if not parents[need].cached_record)
         if previous is None:
             return Decision(step=step, cached_record=None, reason=newest.refusal or NEVER_BUILT)
-        rebase = self._rebase and all(parents[need].cached_record or parents[need].rebase for need in step.needs)
+        stands = all(parents[need].cached_record or parents[need].rebase for need in step.needs)
         return Decision(
             step=step,
             cached_record=None,
-            reason=f"parent {_cause(blocker)}",
+            reason=f"parent {cause_of(blocker)}",
             previous_record=previous,
-            rebase=rebase and not self._renewed(step, previous),
+            rebase=stands and self._may_rebase(step, previous),
         )
 
 
@@ -376,49 +392,3 @@ def _publishes(graph: Graph) -> tuple[tuple[str, str], ...]:
         for alias in names.aliases:
             targets[str(names.home.with_tag(alias))] = f"fixed alias of {names.index} as built by this run"
     return tuple(targets.items())
-
-
-def _cause(decision: Decision) -> str:
-    """Return the original cause: each step passes its parent's reason on to the steps that depend on it."""
-    if decision.reason.startswith("parent "):
-        return decision.reason.removeprefix("parent ")
-    return f"{decision.step.name}: {decision.reason}"
-
-
-def _describe(step: Step, change: str, last: Record, images: Mapping[str, ImageFacts]) -> str:
-    """Return a description of a change; an image input is described as a parent or base image."""
-    for image in step.images:
-        if not change.startswith(f"{image.name} changed from "):
-            continue
-        if image.from_step is not None:
-            return f"parent {image.from_step.short_name} has different content"
-        before = last.notes.get(digest_note(image.name), "")
-        now = images[image.name].digest
-        moved = f" from {_short(before)} to {_short(now)}" if before and now else ""
-        return f"{'base image' if image.name == step.parent else 'image'} {image.source} moved{moved}"
-    return change
-
-
-def _moves(record: Record) -> str:
-    """Return what a plan says about a record of a rebased image."""
-    return f" (rebased {record.notes[REBASED]})" if REBASED in record.notes else ""
-
-
-def _unknown(components: Components) -> str:
-    return "; ".join(f"could not query {address}: {why}" for address, why in components.unknown_remotes)
-
-
-def _built(record: Record) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.built_at))
-    return f"built {when}, {_short(str(record.image))}"
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
-
-
-def _days(seconds: float) -> str:
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return plural(round(seconds / length), unit)
-    return plural(round(seconds), "second")

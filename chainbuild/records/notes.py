@@ -13,6 +13,8 @@ DOCKERFILE: Final = "dockerfile"
 """The path of the Dockerfile, as messages show it."""
 BASE: Final = "base"
 """The name of the image input that the image is based on, if that image is not a step's."""
+REBASED: Final = "rebased"
+"""How an image was rebased: `from IMAGE onto IMAGE`."""
 
 
 def digest_note(name: str) -> str:

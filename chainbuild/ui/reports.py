@@ -10,7 +10,7 @@ from typing import Final
 from chainbuild.comparison.model import Change, Comparison, size_words
 from chainbuild.images.inventory import Crumb
 from chainbuild.operations.why import Explanation
-from chainbuild.planning.moved import REBASED
+from chainbuild.records.notes import REBASED
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage
 from chainbuild.step_id import StepId

@@ -6,9 +6,11 @@ from chainbuild.cli.output import messages, open_quietly
 from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode, WrongUseError
+from chainbuild.execution.commands import commands
 from chainbuild.execution.options import ExecutionOptions
-from chainbuild.execution.pipeline import PlannedRun, commands, plan_acceleration, plan_run
+from chainbuild.execution.run_plan import PlannedRun, plan_run
 from chainbuild.execution.session import Session, environment
+from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.layouts.image_types.graph import ImageTypesLayout
 from chainbuild.operations.image_types import check_published, prepared, renewed, run_of, warnings
 from chainbuild.requests.image_types import ImageTypesOverview, ImageTypesRequest

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from chainbuild.cli.output import messages
 from chainbuild.errors import ExitCode, NotReadyError
-from chainbuild.execution.pipeline import build_run, commands, plan_acceleration, plan_run
+from chainbuild.execution.pipeline import build_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session, open_session
+from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.host.user_folders import tree_file
 from chainbuild.parsing.stage_args import stage_arguments
 from chainbuild.requests.build import BuildRequest
@@ -83,6 +85,8 @@ def run_plan(request: BuildRequest, *, as_json: bool, verbosity: int, fail_if_bu
     with open_session(request.settings, printer.emit) as session:
         planned = plan_run(request.graph, session, request.options)
         native = plan_acceleration(planned, session, request.options)
+        from chainbuild.execution.commands import commands
+
         invocations = commands(planned, session, native)
     printer.warn(*planned.plan.warnings)
     arguments = stage_arguments(planned.plan.graph)

@@ -6,7 +6,9 @@ from chainbuild.cli.output import open_quietly
 from chainbuild.cli.runs.runner import run_build
 from chainbuild.cli.show import Show
 from chainbuild.errors import ExitCode
-from chainbuild.execution.pipeline import commands, plan_acceleration, plan_run
+from chainbuild.execution.commands import commands
+from chainbuild.execution.run_plan import plan_run
+from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.operations.science import check_releases, keep_releases, orphans, prepared
 from chainbuild.requests.science import ScienceRequest
 from chainbuild.ui import stdout

@@ -13,9 +13,10 @@ from chainbuild.dockerfile.cut import Place, find_place
 from chainbuild.dockerfile.evaluation import foreign_frontend
 from chainbuild.errors import NotReadyError, WrongUseError
 from chainbuild.execution.failed_builds import FailedBuild, FailedRun
-from chainbuild.execution.pipeline import plan_acceleration, plan_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.execution.step_inputs import of_chain
+from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.model import Step
 from chainbuild.operations.why import steps_named
 from chainbuild.planning.decisions import Decision, facts_of

@@ -22,7 +22,8 @@ from chainbuild.events import Emit, Event, ImageResult, Message, RunFinished, St
 from chainbuild.execution.backends import Backends
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import PlannedRun, build_run, plan_run
+from chainbuild.execution.pipeline import build_run
+from chainbuild.execution.run_plan import PlannedRun, plan_run
 from chainbuild.execution.session import Session, Settings, open_session
 from chainbuild.limits import Pace
 from chainbuild.model import Graph

@@ -15,8 +15,10 @@ from chainbuild.events import RunStarted
 from chainbuild.execution.backends import use_backends
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import build_run, plan_acceleration, plan_run
+from chainbuild.execution.pipeline import build_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Settings
+from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.native.roots import Root
 from chainbuild.native.settings import NativeChoice, NativeSettings
 from chainbuild.native.tools import REFRESH_AFTER

@@ -11,8 +11,10 @@ import pytest
 from chainbuild.errors import NotFoundInRegistryError, NotReadyError, RegistryError
 from chainbuild.events import ImageResult, RunFinished, RunStarted, StepFinished
 from chainbuild.execution.acceleration import Acceleration
+from chainbuild.execution.commands import commands
 from chainbuild.execution.options import ExecutionOptions
-from chainbuild.execution.pipeline import build_run, commands, plan_run
+from chainbuild.execution.pipeline import build_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import open_session
 from chainbuild.planning.decisions import Renewal
 from chainbuild.records.index import SeenRecords

@@ -17,9 +17,9 @@ from chainbuild.execution.outcome import RunOutcome
 from chainbuild.images.attachments import attached_bill
 from chainbuild.model import Graph
 from chainbuild.planning.decisions import Renewal
-from chainbuild.planning.moved import REBASED
 from chainbuild.planning.planner import until
 from chainbuild.records.labels import TRAIL_LABEL
+from chainbuild.records.notes import REBASED
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId

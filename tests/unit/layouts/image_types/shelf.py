@@ -19,7 +19,7 @@ import yaml
 
 from chainbuild.errors import Problem
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import plan_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.layouts.image_types import roots
 from chainbuild.layouts.image_types.graph import ImageTypesLayout, Purpose
 from chainbuild.operations.image_types import Renewed, check_published, prepared, renewed, run_of

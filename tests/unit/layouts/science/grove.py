@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.pipeline import plan_run
+from chainbuild.execution.run_plan import plan_run
 from chainbuild.host.git import Git
 from chainbuild.layouts.science.graph import ScienceLayout
 from chainbuild.operations.science import check_releases, keep_releases, prepared
