@@ -86,6 +86,14 @@ Trace = Annotated[
     Path | None, _file("trace", "json", "Write the timeline for trace viewers: Perfetto, chrome://tracing.")
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Print plain lines even on a terminal.")]
+ImageOrStep = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE|STEP",
+        autocompletion=completion.images_and_steps,
+        help="Image from any registry or from the local image store, or a step of the last run.",
+    ),
+]
 OnePlatform = Annotated[
     str | None,
     typer.Option(
@@ -323,6 +331,3 @@ FailIfStaleIndex = Annotated[
         help="Exit with code 9 and leave the index unchanged if it would keep an image that this tree does not produce.",
     ),
 ]
-
-
-# The managed registry: flags of every command that has --registry-port ------------------------------------------------

@@ -109,6 +109,10 @@ class CommonOptions(SessionOptions, frozen=True, kw_only=True):
     replace_index: bool = False
     fail_if_stale_index: bool = False
 
+    def with_renewal(self, refresh: bool, after: str | None, outdated: str | None, rebase: bool) -> Self:
+        """Return the options with those of when to build a step again, or rebase it."""
+        return replace(self, refresh=refresh, refresh_after=after, refresh_outdated=outdated, rebase=rebase)
+
 
 class RunOptions(CommonOptions, frozen=True, kw_only=True):
     """The options of a run of options, or of a project with its options and layers."""

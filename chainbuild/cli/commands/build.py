@@ -70,16 +70,8 @@ def build(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(
-        options,
-        first=first,
-        only=only,
-        until=until,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, first=first, only=only, until=until)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, strict=strict, tests=tests)
     options = replace(options, push=push, load=load, native=native, no_cache=no_cache)
     options = replace(options, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
@@ -131,17 +123,8 @@ def plan(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = RunOptions(root=root, base_arg=base_arg, registry=registry, port=registry_port, builders=builder)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(
-        options,
-        first=first,
-        only=only,
-        until=until,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, first=first, only=only, until=until, native=native)
     options = replace(options, no_cache=no_cache)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_or_plan(arguments, overrides, options, show)

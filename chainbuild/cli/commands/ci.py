@@ -136,11 +136,9 @@ def ci(
     overrides = RunArguments(for_platform, for_repo, for_tag, for_base, for_option, for_production)
     options = CiOptions(vendor=vendor.value, root=root, base_arg=base_arg, registry=registry, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(
-        options, refresh_after=refresh_after, nightly=nightly, native=native, jobs=jobs, keep_going=keep_going
-    )
+    options = replace(options, refresh_after=refresh_after, native=native, jobs=jobs, keep_going=keep_going)
     options = replace(options, strict=strict, push=push, tests=tests, public=public, private=private)
-    options = replace(options, allow_secret_files=allow_secret_files)
+    options = replace(options, nightly=nightly, allow_secret_files=allow_secret_files)
     options = replace(options, deadline=deadline, split=split, runners=runner, branch=branch)
     options = replace(options, install=install, install_image=install_image)
     vendor_module, pipeline = read_pipeline(arguments, overrides, options, _recorded)

@@ -7,38 +7,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chainbuild.cli import completion, flags
+from chainbuild.cli import flags
 from chainbuild.cli.output import open_quietly
 
 if TYPE_CHECKING:
     from chainbuild.comparison.image_files import Found, ImageFiles
 
 
+PathInImage = Annotated[
+    str, typer.Argument(metavar="[PATH]", help="Folder to list, or file to print.", show_default=False)
+]
+Added = Annotated[
+    bool, typer.Option("--added", help="Show what the last step of the image added, changed and deleted.")
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="List everything below PATH (default: only its entries).")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write the file to FILE (default: stdout).", dir_okay=False),
+]
+
+
 def files(
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE|STEP",
-            autocompletion=completion.images_and_steps,
-            help="Image from any registry or from the local image store, or a step of the last run.",
-        ),
-    ],
-    path: Annotated[
-        str, typer.Argument(metavar="[PATH]", help="Folder to list, or file to print.", show_default=False)
-    ] = "/",
+    image: flags.ImageOrStep,
+    path: PathInImage = "/",
     *,
-    added: Annotated[
-        bool, typer.Option("--added", help="Show what the last step of the image added, changed and deleted.")
-    ] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="List everything below PATH (default: only its entries).")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the file to FILE (default: stdout).", dir_okay=False
-        ),
-    ] = None,
+    added: Added = False,
+    recursive: Recursive = False,
+    output: Output = None,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     registry: flags.Registry = None,

@@ -129,16 +129,8 @@ def plan(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(
-        options,
-        build_args=build_arg,
-        secrets=secret,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return create_types(read_image_types(options), show)
 
@@ -187,16 +179,8 @@ def build(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private, no_deps=no_deps)
-    options = replace(
-        options,
-        build_args=build_arg,
-        secrets=secret,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return create_types(read_image_types(options), show)
@@ -245,16 +229,8 @@ def update(
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, allow_secret_files=allow_secret_files)
     options = replace(options, platform=platform, public=public, private=private)
-    options = replace(
-        options,
-        build_args=build_arg,
-        secrets=secret,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, build_args=build_arg, secrets=secret, native=native)
     options = replace(options, jobs=jobs, keep_going=keep_going, deadline=deadline, load=False if no_load else None)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return update_types(read_image_types(options), show)

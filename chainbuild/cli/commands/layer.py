@@ -109,24 +109,13 @@ def layer(
     from chainbuild.cli.runs.project import build_layer
     from chainbuild.requests.layer import LayerOptions
 
-    options = LayerOptions(
-        folder=Path(folder), image=image, base=base, base_arg=base_arg, platform=platform, alone=alone
-    )
-    options = replace(options, dockerfile=dockerfile)
-    options = replace(
-        options, image_key=image_key, packages=package, skip_packages=skip_package, search_dirs=search_dir
-    )
+    options = LayerOptions(folder=Path(folder), image=image, base=base, base_arg=base_arg, dockerfile=dockerfile)
+    options = replace(options, platform=platform, alone=alone, image_key=image_key, packages=package)
+    options = replace(options, skip_packages=skip_package, search_dirs=search_dir)
     options = replace(options, root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, context=context, build_args=build_arg, build_contexts=build_context, secrets=secret)
-    options = replace(
-        options,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-        deadline=deadline,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, native=native, deadline=deadline)
     options = replace(options, push=push or None, replace_index=replace_index, fail_if_stale_index=fail_if_stale_index)
     options = replace(options, load=False if no_load else None, tests=False if no_tests else None)
     show = Show(verbosity=verbose, plain=plain, json=json, fail_if_build=fail_if_build, dry_run=dry_run, debug=debug)

@@ -7,18 +7,11 @@ from typing import Annotated
 
 import typer
 
-from chainbuild.cli import completion, flags
+from chainbuild.cli import flags
 
 
 def sbom(
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE|STEP",
-            autocompletion=completion.images_and_steps,
-            help="Image from any registry or from the local image store, or a step of the last run.",
-        ),
-    ],
+    image: flags.ImageOrStep,
     *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to this file (default: stdout).")

@@ -80,14 +80,8 @@ def plan(
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder)
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
-    options = replace(
-        options,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, native=native)
     show = Show(verbosity=verbose, json=json, fail_if_build=fail_if_build, dry_run=True)
     return build_science(read_science(options), show)
 
@@ -132,17 +126,8 @@ def build(
     options = ScienceOptions(root=root, registry=registry, port=registry_port, builders=builder, no_cache=no_cache)
     options = replace(options, repo=repo, platform=platform, ref=ref, untracked=untracked)
     options = replace(options, include=include, ignore=ignore, allow_orphan=allow_orphan)
-    options = replace(
-        options,
-        refresh=refresh,
-        refresh_after=refresh_after,
-        refresh_outdated=refresh_outdated,
-        rebase=rebase,
-        native=native,
-        jobs=jobs,
-        keep_going=keep_going,
-        deadline=deadline,
-    )
+    options = options.with_renewal(refresh, refresh_after, refresh_outdated, rebase)
+    options = replace(options, native=native, jobs=jobs, keep_going=keep_going, deadline=deadline)
     options = replace(options, push=push, load=not no_load)
     show = Show(verbosity=verbose, plain=plain, json=json, dry_run=dry_run, debug=debug, report=report, trace=trace)
     return build_science(read_science(options), show)

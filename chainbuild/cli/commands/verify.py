@@ -7,42 +7,40 @@ from typing import Annotated
 
 import typer
 
-from chainbuild.cli import completion, flags
+from chainbuild.cli import flags
+
+Provenance = Annotated[
+    bool, typer.Option("--provenance", help="Verify who built the image and from what, instead of its content.")
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Accept only provenance that this key signed: a PEM file, or ed25519:… (default: the trusted keys). "
+        "Can be repeated.",
+    ),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", metavar="FILE", help="Fail if the provenance violates this policy.", dir_okay=False),
+]
+Rebuild = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild",
+        help="Build the image again from its provenance and the files here, without a cache, and compare every step.",
+    ),
+]
 
 
 def verify(
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE|STEP",
-            autocompletion=completion.images_and_steps,
-            help="Image from any registry or from the local image store, or a step of the last run.",
-        ),
-    ],
+    image: flags.ImageOrStep,
     *,
-    provenance: Annotated[
-        bool, typer.Option("--provenance", help="Verify who built the image and from what, instead of its content.")
-    ] = False,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key",
-            metavar="KEY",
-            help="Accept only provenance that this key signed: a PEM file, or ed25519:… (default: the trusted keys). "
-            "Can be repeated.",
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option("--policy", metavar="FILE", help="Fail if the provenance violates this policy.", dir_okay=False),
-    ] = None,
-    rebuild: Annotated[
-        bool,
-        typer.Option(
-            "--rebuild",
-            help="Build the image again from its provenance and the files here, without a cache, and compare every step.",
-        ),
-    ] = False,
+    provenance: Provenance = False,
+    key: Keys = None,
+    policy: PolicyFile = None,
+    rebuild: Rebuild = False,
     platform: flags.OnePlatform = None,
     root: flags.Root = Path(),
     builder: flags.Builders = None,
