@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from chainbuild.errors import WrongUseError
 from chainbuild.patterns import regex
@@ -271,3 +272,9 @@ def parse_duration(text: str) -> float:
     if not parts or not whole or not falling:
         raise WrongUseError(f"{text!r} is not a duration", hint="Write it as in 4h30m, 90m, 45s, 7d.")
     return sum(float(part["count"]) * _UNITS[part["unit"]] for part in parts)
+
+
+def without_login(address: str) -> str:
+    """Return a URL without a user and a password."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address

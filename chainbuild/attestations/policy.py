@@ -5,7 +5,6 @@ To write the published schema: python -m chainbuild.attestations.policy > docs/p
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from chainbuild.text import parse_duration
 from chainbuild.trust.keys import PUBLIC_PREFIX
 from chainbuild.trust.verification_keys import KEY_HINT, VerificationKey, parse_verification_key
 from chainbuild.yamlspec.json_schema import as_text, schema_of
-from chainbuild.yamlspec.nodes import ContentReader, read_nodes
+from chainbuild.yamlspec.nodes import ContentReader, read_nodes, shown_path
 from chainbuild.yamlspec.rules import BooleanRule, KeyRule, ListRule, MapRule, TableRule, TextRule
 
 SCHEMA: Final = "chainbuild.policy/1"
@@ -93,8 +92,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 def read_policy(path: Path) -> Policy:
     """Read a policy file. Errors: `WrongUseError` with every problem and its line."""
-    relative = os.path.relpath(path)
-    shown = str(path) if relative.startswith("../../..") else relative
+    shown = shown_path(path)
     try:
         raw = limits.read_file(path)
     except OSError as error:

@@ -18,7 +18,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from msgspec import Struct, to_builtins
 
@@ -29,6 +29,7 @@ from chainbuild.records.notes import BASE, COMMIT, DIRTY, DOCKERFILE, SOURCE, di
 from chainbuild.records.record import Record
 from chainbuild.references import ImageReference
 from chainbuild.registry.oci import canonical
+from chainbuild.text import without_login
 
 PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "https://chainbuild.github.io/provenance/chain/v1"
@@ -141,7 +142,7 @@ def _dependencies(record: Record, by_key: Mapping[str, Record]) -> Iterator[Reso
             yield image
     for address, identity in sorted(components.remotes.items()):
         yield _resource(
-            record, "remote", uri=_without_login(address), digest=_remote_digest(identity), identity=identity
+            record, "remote", uri=without_login(address), digest=_remote_digest(identity), identity=identity
         )
     if commit := record.notes.get(COMMIT):
         source = record.notes.get(SOURCE, "")
@@ -190,12 +191,6 @@ def _remote_digest(identity: str) -> dict[str, str]:
     if kind == "commit":
         return {"gitCommit": value}
     return {"sha256": digest} if (digest := _hex(value)) else {}
-
-
-def _without_login(address: str) -> str:
-    """Return an address without a user and a password."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else address
 
 
 def _purl(text: str, digest: str) -> str:

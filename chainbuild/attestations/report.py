@@ -8,13 +8,12 @@ from msgspec import Struct
 
 from chainbuild.attestations.policy import Policy
 from chainbuild.attestations.policy_check import violations
-from chainbuild.attestations.verification import Attested, Evidence, Refusal, Signer, read_evidence
+from chainbuild.attestations.verification import Attested, Evidence, Refusal, Signer, read_evidence, trusted_signers
 from chainbuild.errors import NotFoundInRegistryError, Problem
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import read_index
 from chainbuild.registry.pool import Registries
-from chainbuild.trust.keyring import KeyRing
 
 
 class ProvenanceReport(Struct, frozen=True, kw_only=True):
@@ -49,11 +48,6 @@ class ProvenanceReport(Struct, frozen=True, kw_only=True):
         hint = "Name the key that you expect with --key, or trust it: chainbuild trust add KEY."
         missing = Problem(message=f"no accepted key has signed the provenance of {self.image}{why}", hint=hint)
         return (missing, *self.violations)
-
-
-def trusted_signers(keyring: KeyRing) -> tuple[Signer, ...]:
-    """Return the keys that the user trusts."""
-    return tuple(Signer(key=each.key, name=each.name) for each in keyring.trusted.values())
 
 
 def verify_provenance(

@@ -22,6 +22,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.registry.signed_tags import Kind, layer_content, read_signed
 from chainbuild.trust.envelope import MEDIA_TYPE as ENVELOPE_MEDIA_TYPE
 from chainbuild.trust.envelope import Envelope, EnvelopeError
+from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.verification_keys import VerificationKey
 
 
@@ -58,6 +59,11 @@ class Evidence(Struct, frozen=True, kw_only=True):
     def provenance(self) -> tuple[Attested, ...]:
         """Return the statements that are provenance."""
         return tuple(each for each in self.statements if each.account is not None)
+
+
+def trusted_signers(keyring: KeyRing) -> tuple[Signer, ...]:
+    """Return the keys that the user trusts."""
+    return tuple(Signer(key=each.key, name=each.name) for each in keyring.trusted.values())
 
 
 def read_evidence(registries: Registries, image: ImageReference, signers: Sequence[Signer]) -> Evidence:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from chainbuild.attestations.cosign import attestation_layer, replaces, signature_layer
 from chainbuild.attestations.provenance import PROVENANCE_TYPE, BuiltStep, provenance_predicate
 from chainbuild.attestations.statement import SPDX_TYPE, sign_statement, statement_bytes
-from chainbuild.attestations.verification import Signer, read_signers
+from chainbuild.attestations.verification import read_signers, trusted_signers
 from chainbuild.images.attachments import attached_bill
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import read_index
@@ -62,7 +62,7 @@ def sign_index(registries: Registries, keyring: KeyRing, index: ImageReference) 
     if found is None:
         return True
     place = ImageReference(index.registry, index.repository)
-    signers = [Signer(key=each.key, name=each.name) for each in keyring.trusted.values()]
+    signers = trusted_signers(keyring)
     for child in found.images:
         by, _ = read_signers(registries, place.with_digest(child.digest), signers)
         if not by:

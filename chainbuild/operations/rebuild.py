@@ -20,8 +20,7 @@ from chainbuild.comparison.model import Comparison
 from chainbuild.errors import NotFoundInRegistryError, RegistryError, WrongUseError
 from chainbuild.events import Message
 from chainbuild.execution.options import ExecutionOptions
-from chainbuild.execution.outcome import RunOutcome
-from chainbuild.execution.outcome import StepResult as Built
+from chainbuild.execution.outcome import RunOutcome, StepResult
 from chainbuild.execution.pipeline import build_run
 from chainbuild.execution.session import Session
 from chainbuild.model import Chain, Graph, ImageInput, Step, StepKind
@@ -37,7 +36,7 @@ PREFIX: Final = "rebuild-"
 """The first part of the repositories that a rebuild uses; the start of the image's digest follows."""
 
 
-class StepResult(Struct, frozen=True, kw_only=True):
+class RebuiltStep(Struct, frozen=True, kw_only=True):
     """How a step came out: `inputs` are the differences of its inputs, `content` is that of its image from the original one.
 
     `same`: both images have the same content, apart from the times of files; `identical`: also in these. An original image
@@ -55,7 +54,7 @@ class RebuildReport(Struct, frozen=True, kw_only=True):
     """The results of the steps that were built again, lowest first; `kept` are steps of base images, which were not."""
 
     image: ImageReference
-    steps: tuple[StepResult, ...]
+    steps: tuple[RebuiltStep, ...]
     kept: tuple[str, ...] = ()
 
     @property
@@ -64,7 +63,7 @@ class RebuildReport(Struct, frozen=True, kw_only=True):
         return all(step.same for step in self.steps)
 
     @property
-    def first(self) -> StepResult | None:
+    def first(self) -> RebuiltStep | None:
         """Return the lowest step that differs; None if there is none."""
         return next((step for step in self.steps if not step.same), None)
 
@@ -103,7 +102,7 @@ def rebuild(
     if any(changed.values()):
         # It cannot give the same image: say why at once.
         steps = tuple(
-            StepResult(step=each.step, same=not changed[each.step], inputs=changed[each.step]) for each in known
+            RebuiltStep(step=each.step, same=not changed[each.step], inputs=changed[each.step]) for each in known
         )
         return RebuildReport(image=image.reference, steps=steps, kept=kept)
     with _own_part(session, image) as own:
@@ -230,7 +229,7 @@ def _remove_all(session: Session, chain: ChainRegistry) -> None:
 
 def _results(
     session: Session, image: RemoteImage, wanted: list[StepAccount], outcome: RunOutcome
-) -> Iterator[StepResult]:
+) -> Iterator[RebuiltStep]:
     """Yield the results of the steps, lowest first, up to the first that differs."""
     records = {account.step: outcome.results[StepId.parse(account.step)] for account in wanted}
     inputs = {account.step: tuple(_record_changes(records[account.step].record, account)) for account in wanted}
@@ -238,7 +237,7 @@ def _results(
     # If the result is the same, so is what it contains of the steps below it, and reading all of them takes long.
     if identical[wanted[-1].step] or not _content_changes(session, image, image, records[wanted[-1].step]):
         for account in wanted:
-            yield StepResult(
+            yield RebuiltStep(
                 step=account.step, same=True, identical=identical[account.step], inputs=inputs[account.step]
             )
         return
@@ -247,7 +246,7 @@ def _results(
         original = image if account is wanted[-1] else _original(session, image, account)
         if not identical[account.step]:
             changes = _content_changes(session, image, original, records[account.step])
-        yield StepResult(
+        yield RebuiltStep(
             step=account.step,
             same=not changes,
             identical=identical[account.step],
@@ -260,7 +259,7 @@ def _results(
 
 
 def _content_changes(
-    session: Session, image: RemoteImage, original: RemoteImage | None, result: Built
+    session: Session, image: RemoteImage, original: RemoteImage | None, result: StepResult
 ) -> tuple[str, ...]:
     """Return what differs between an original image and the one that was built again, but for the times of files."""
     if original is None:
@@ -289,14 +288,8 @@ def _original(session: Session, image: RemoteImage, account: StepAccount) -> Rem
     place = ImageReference(image.reference.registry, image.reference.repository)
     with suppress(RegistryError, WrongUseError):
         reference = ImageReference.parse(f"{place.name}@{account.image}")
-        return resolve(session.registries, reference, Platform.from_oci(*_oci(account, image)))
+        return resolve(session.registries, reference, Platform.parse(account.platform or image.platform.oci))
     return None
-
-
-def _oci(account: StepAccount, image: RemoteImage) -> tuple[str, str, str]:
-    os_, _, rest = (account.platform or image.platform.oci).partition("/")
-    architecture, _, variant = rest.partition("/")
-    return os_, architecture, variant
 
 
 def _lines(comparison: Comparison) -> Iterator[str]:

@@ -207,10 +207,8 @@ def _parsed(path: Path) -> Dockerfile | None:
 def _layers(root: Path, folders: Sequence[Path]) -> tuple[ScannedLayer, ...]:
     own = [_own_name(root, folder) for folder in folders]
     layers: dict[Path, ScannedLayer] = {}
-    for folder in folders:
-        layer = ScannedLayer(
-            folder=_shown(root, folder), name=_own_name(root, folder), base_image=_base_image(folder / PLAIN)
-        )
+    for folder, name in zip(folders, own, strict=True):
+        layer = ScannedLayer(folder=_shown(root, folder), name=name, base_image=_base_image(folder / PLAIN))
         outer = layers.get(folder.parent) if folder.parent != root else None
         if outer and outer.base_reference and outer.base_reference == layer.base_reference:
             layer = replace(layer, name=f"{outer.name}-{layer_name(folder)}", variant_of=outer.folder)

@@ -24,7 +24,7 @@ from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.model import SourceError, SourceState
 from chainbuild.outdated.openpgp import verified
 from chainbuild.patterns import regex
-from chainbuild.values import decode_msgpack
+from chainbuild.values import decode_msgpack, replace
 
 EVERY: Final = 100
 """The Phased-Update-Percentage of versions without one."""
@@ -90,9 +90,7 @@ def read_release(fetcher: Fetcher, source: AptSource, settings: AptSettings, now
     Errors: `SourceError` if it cannot be fetched, is not signed by a key that the image trusts for it, or has expired.
     """
     folder = _folder(source)
-    paths = source.keyrings or (() if source.only else settings.trusted)
-    if source.only and not source.keyrings:
-        paths = settings.trusted
+    paths = source.keyrings or settings.trusted
     keys = [settings.keys.get(path, b"") if path.startswith("/") else path.encode() for path in paths]
     try:
         raw = fetcher.get(f"{folder}/InRelease", limits.RELEASE)
@@ -112,7 +110,7 @@ def read_release(fetcher: Fetcher, source: AptSource, settings: AptSettings, now
     release, until = parse_release(text.decode("utf-8", "replace"))
     if until and not (source.ignores_date or settings.ignores_dates) and _seconds(until) < now:
         raise SourceError(SourceState.EXPIRED, f"its list was valid until {until}")
-    return msgspec.structs.replace(release, is_verified=is_verified)
+    return replace(release, is_verified=is_verified)
 
 
 def _folder(source: AptSource) -> str:

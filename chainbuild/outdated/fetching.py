@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urldefrag, urljoin, urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -20,8 +20,10 @@ from msgspec import Struct, field
 from chainbuild import limits
 from chainbuild.errors import LimitError, NotReadyError
 from chainbuild.host.user_folders import cache_home, private_folder, read_private, write_private
+from chainbuild.once import Once
 from chainbuild.outdated.model import SourceError, SourceState
 from chainbuild.registry.http.transport import HttpRequest, HttpResponse, Transport, TransportError
+from chainbuild.text import without_login
 from chainbuild.values import decode_msgpack
 
 FOLDER: Final = "indices"
@@ -39,12 +41,6 @@ class _Kept(Struct, frozen=True, kw_only=True):
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes
-
-
-def shown(url: str) -> str:
-    """Return an address without the login in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Store:
@@ -80,29 +76,26 @@ class Fetcher:
         self._store = store
         self._pace = pace or limits.PACE
         self._lock = threading.Lock()
-        self._results: dict[str, bytes | SourceError] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self._results: Once[str, bytes | SourceError] = Once()
         self.requests = 0
         self.received = 0
 
     def get(self, url: str, limit: limits.Limit, *, accept: str = "*/*", keep: bool = True) -> bytes:
         """Return the content at an address. Errors: `SourceError`, `MISSING` only if the server says so."""
-        with self._lock:
-            lock = self._locks.setdefault(url, threading.Lock())
-        with lock:
-            if url not in self._results:
-                try:
-                    self._results[url] = self._asked(url, limit, accept, keep=keep)
-                except SourceError as error:
-                    self._results[url] = error
-            result = self._results[url]
+        result = self._results.get(url, lambda: self._answer(url, limit, accept, keep=keep))
         if isinstance(result, SourceError):
             raise SourceError(result.state, result.reason)
         return result
 
     def forget(self, url: str) -> None:
         """Do not hold the content of an address in memory any longer."""
-        self._results.pop(url, None)
+        self._results.forget(url)
+
+    def _answer(self, url: str, limit: limits.Limit, accept: str, *, keep: bool) -> bytes | SourceError:
+        try:
+            return self._asked(url, limit, accept, keep=keep)
+        except SourceError as error:
+            return error
 
     def _asked(self, url: str, limit: limits.Limit, accept: str, *, keep: bool) -> bytes:
         if urlsplit(url).scheme not in {"http", "https"}:
@@ -130,10 +123,10 @@ class Fetcher:
         if response.status != 200:
             response.close()
             state = SourceState.MISSING if response.status in _NOT_FOUND else SourceState.UNREACHABLE
-            raise SourceError(state, f"{shown(url)}: the server answers {response.status}")
+            raise SourceError(state, f"{without_login(url)}: the server answers {response.status}")
         response.end_within(self._pace.transfer(limit.value))
         try:
-            content = limits.read_all(response.chunks(), limit, shown(url))
+            content = limits.read_all(response.chunks(), limit, without_login(url))
         finally:
             response.close()
         with self._lock:
@@ -153,7 +146,7 @@ class Fetcher:
             parts = urlsplit(url)
             if parts.scheme not in {"http", "https"}:
                 raise SourceError(SourceState.UNREACHABLE, f"it redirects to {parts.scheme or 'nothing'}")
-            address = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
+            address = urldefrag(without_login(url)).url
             with self._lock:
                 self.requests += 1
             response = self._transport.send(HttpRequest(method="GET", url=address, headers=headers, pace=self._pace))

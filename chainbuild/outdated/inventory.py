@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +11,7 @@ from chainbuild.comparison.contents import LayeredRoot
 from chainbuild.distro.architectures import debian_architecture
 from chainbuild.minimize.packages import DPKG, paragraphs
 from chainbuild.minimize.root import base, parent
+from chainbuild.once import Once
 from chainbuild.outdated.alpine import ApkSettings, read_apk_settings
 from chainbuild.outdated.apt_settings import AptSettings, read_apt_settings
 from chainbuild.outdated.layers import LayerReader
@@ -46,19 +46,12 @@ class InventoryReader:
 
     def __init__(self, layers: LayerReader) -> None:
         self.layers = layers
-        self._known: dict[tuple[object, ...], Inventory] = {}
-        self._lock = threading.Lock()
+        self._known: Once[tuple[object, ...], Inventory] = Once()
 
     def read(self, image: RemoteImage, count: int | None = None) -> Inventory:
         """Return the inventory of an image, or of its lowest layers. Errors: `RegistryError`."""
         key = (*(layer.digest for layer in image.layers[:count]), image.platform.oci, image.config.env)
-        with self._lock:
-            known = self._known.get(key)
-        if known is None:
-            known = read_inventory(self.layers.root(image, count), image)
-            with self._lock:
-                self._known[key] = known
-        return known
+        return self._known.get(key, lambda: read_inventory(self.layers.root(image, count), image))
 
 
 def read_inventory(root: LayeredRoot, image: RemoteImage) -> Inventory:

@@ -21,6 +21,7 @@ from chainbuild import limits
 from chainbuild.comparison.contents import Entry, LayeredRoot
 from chainbuild.host.user_folders import cache_home
 from chainbuild.minimize.packages import paragraphs
+from chainbuild.once import Once
 from chainbuild.outdated.fetching import Store
 from chainbuild.patterns import regex
 from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
@@ -69,8 +70,7 @@ class LayerReader:
     def __init__(self, registries: Registries, store: Store | None = None) -> None:
         self._registries = registries
         self._store = store or Store(_folder)
-        self._extracts: dict[str, tuple[_Row, ...]] = {}
-        self._locks: dict[str, threading.Lock] = {}
+        self._extracts: Once[str, tuple[_Row, ...]] = Once()
         self._lock = threading.Lock()
         self.read_layers = 0
         self.read_bytes = 0
@@ -89,12 +89,7 @@ class LayerReader:
 
     def _rows(self, image: RemoteImage, layer: Descriptor) -> tuple[_Row, ...]:
         digest = str(layer.digest)
-        with self._lock:
-            lock = self._locks.setdefault(digest, threading.Lock())
-        with lock:
-            if digest not in self._extracts:
-                self._extracts[digest] = self._kept(digest) or self._read(image, layer)
-            return self._extracts[digest]
+        return self._extracts.get(digest, lambda: self._kept(digest) or self._read(image, layer))
 
     def _kept(self, digest: str) -> tuple[_Row, ...] | None:
         raw = self._store.read(digest, limits.LAYER_PACKAGES.value)

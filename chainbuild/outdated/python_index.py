@@ -34,6 +34,7 @@ from chainbuild.minimize.root import RootFileSystem
 from chainbuild.outdated.fetching import Fetcher
 from chainbuild.outdated.model import Finding, Installed, SourceError, SourceState, State
 from chainbuild.patterns import regex
+from chainbuild.values import replace
 
 DEFAULT: Final = "https://pypi.org/simple"
 ACCEPT: Final = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
@@ -280,14 +281,7 @@ class PythonPolicy:
         if allowed:
             return finding
         others = ", ".join(f"{name} requires {limit}" for name, limit in wishes if not limit.contains(chosen))
-        return Finding(
-            package=package,
-            state=State.PINNED,
-            candidate=finding.candidate,
-            security=finding.security,
-            origin=finding.origin,
-            note=others[:200],
-        )
+        return replace(finding, state=State.PINNED, note=others[:200])
 
 
 def _fixed_in(row: Any) -> Iterator[Version]:

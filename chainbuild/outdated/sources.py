@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from chainbuild.once import Once
 from chainbuild.outdated.alpine import ApkIndex, ApkPolicy, ApkSettings, read_apk_index
 from chainbuild.outdated.apt_index import AptIndex, read_indices, read_release
 from chainbuild.outdated.apt_policy import AptPolicy
 from chainbuild.outdated.apt_settings import AptSettings, AptSource
-from chainbuild.outdated.fetching import Fetcher, Store, shown
+from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.inventory import Inventory
 from chainbuild.outdated.model import (
     APK,
@@ -30,6 +31,7 @@ from chainbuild.outdated.model import (
 )
 from chainbuild.outdated.python_index import PythonIndex, PythonPolicy
 from chainbuild.registry.http.transport import Transport
+from chainbuild.text import without_login
 
 _AT_ONCE: Final = 8
 _T = TypeVar("_T")
@@ -46,11 +48,10 @@ class Sources:
         self.fetcher = Fetcher(transport, self._store)
         self._clock = clock
         self._lock = threading.Lock()
-        self._indices: dict[str, tuple[AptIndex, ...] | ApkIndex | None] = {}
+        self._indices: Once[str, tuple[AptIndex, ...] | ApkIndex | None] = Once()
         self._reports: dict[str, SourceReport] = {}
-        self._locks: dict[str, threading.Lock] = {}
         self._problems: dict[str, None] = {}
-        self._policies: dict[str, AptPolicy] = {}
+        self._policies: Once[str, AptPolicy] = Once()
         self._python_index = PythonIndex(self.fetcher)
 
     @property
@@ -83,23 +84,23 @@ class Sources:
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
         chosen = sorted({package.arch for package in packages} - {"all", ""} | {inventory.architecture})
         key = _digest(settings, inventory.architecture, chosen)
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._policies:
-                results = _at_once(lambda source: self._apt_source(source, settings, chosen), settings.sources)
-                indices = [index for result in results for index in result or ()]
-                policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
-                self._notice(*settings.problems, *policy.problems)
-                self._policies[key] = policy
-        return [self._policies[key].find(package) for package in packages]
+
+        def make() -> AptPolicy:
+            results = _at_once(lambda source: self._apt_source(source, settings, chosen), settings.sources)
+            indices = [index for result in results for index in result or ()]
+            policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
+            self._notice(*settings.problems, *policy.problems)
+            return policy
+
+        policy = self._policies.get(key, make)
+        return [policy.find(package) for package in packages]
 
     def _apt_source(
         self, source: AptSource, settings: AptSettings, architectures: Sequence[str]
     ) -> tuple[AptIndex, ...] | None:
         paths = source.keyrings or settings.trusted
         key = _digest(source, [settings.keys.get(path, b"") for path in paths], settings.ignores_dates, architectures)
-        name = shown(source.uri) + source.name.removeprefix(source.uri.rstrip("/"))
+        name = without_login(source.uri) + source.name.removeprefix(source.uri.rstrip("/"))
 
         def read() -> tuple[tuple[AptIndex, ...], SourceReport]:
             release = read_release(self.fetcher, source, settings, self._clock())
@@ -124,7 +125,7 @@ class Sources:
         return [policy.find(package) for package in packages]
 
     def _apk_source(self, address: str, tag: str, settings: ApkSettings) -> ApkIndex | None:
-        name = f"{shown(address)} {settings.architecture}"
+        name = f"{without_login(address)} {settings.architecture}"
 
         def read() -> tuple[ApkIndex, SourceReport]:
             index = read_apk_index(self.fetcher, address, tag, settings)
@@ -137,7 +138,7 @@ class Sources:
 
     def _python(self, inventory: Inventory, packages: Sequence[Installed]) -> list[Finding]:
         policy = PythonPolicy(self._python_index, inventory.python, packages)
-        name = " ".join(map(shown, inventory.python.indices))
+        name = " ".join(map(without_login, inventory.python.indices))
 
         def find(package: Installed) -> Finding:
             try:
@@ -162,18 +163,17 @@ class Sources:
         read: Callable[[], tuple[tuple[AptIndex, ...] | ApkIndex, SourceReport]],
     ) -> tuple[AptIndex, ...] | ApkIndex | None:
         """Return the result of `read` for a key, and report the source; None if it cannot be used."""
-        with self._lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._indices:
-                result: tuple[AptIndex, ...] | ApkIndex | None = None
-                try:
-                    result, report = read()
-                except SourceError as error:
-                    report = SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
-                self._indices[key] = result
-                self._report(key, report)
-            return self._indices[key]
+
+        def reported() -> tuple[AptIndex, ...] | ApkIndex | None:
+            result: tuple[AptIndex, ...] | ApkIndex | None = None
+            try:
+                result, report = read()
+            except SourceError as error:
+                report = SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
+            self._report(key, report)
+            return result
+
+        return self._indices.get(key, reported)
 
     def _report(self, key: str, report: SourceReport) -> None:
         with self._lock:

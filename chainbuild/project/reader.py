@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from chainbuild.project.schema import PROJECT
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.text import parse_duration, perhaps_you_meant
 from chainbuild.trust.keys import PublicKey
-from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes
+from chainbuild.yamlspec.nodes import Content, ContentReader, Place, read_nodes, shown_path
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ def read_project(path: Path, environ: Mapping[str, str], *, has_secrets: bool = 
     `has_secrets`: the run has the secrets, so their sources must exist. Errors: `WrongUseError` with every problem of the
     file and its line.
     """
-    shown = _shown(path)
+    shown = shown_path(path)
     try:
         raw = limits.read_tree_file(path)
     except OSError as error:
@@ -41,7 +40,7 @@ def read_project(path: Path, environ: Mapping[str, str], *, has_secrets: bool = 
 
 def parse_project(raw: bytes, path: Path, environ: Mapping[str, str], *, has_secrets: bool = True) -> Project:
     """Return the project of a file with this content. Errors: as `read_project`."""
-    shown = _shown(path)
+    shown = shown_path(path)
     reader = _Reader(path.resolve(), shown, read_nodes(raw, shown, PROJECT), environ)
     reader.has_secrets = has_secrets
     project = reader.project()
@@ -80,7 +79,7 @@ def _read_part(path: Path, keys: tuple[str, ...], read: Callable[[_Reader], T]) 
 
     `keys` are the beginnings of messages about the part. Errors: `WrongUseError` with every such problem.
     """
-    shown = _shown(path)
+    shown = shown_path(path)
     try:
         content = read_nodes(limits.read_tree_file(path), shown, PROJECT)
     except OSError:
@@ -91,11 +90,6 @@ def _read_part(path: Path, keys: tuple[str, ...], read: Callable[[_Reader], T]) 
     if reader.problems:
         raise WrongUseError(reader.problems)
     return part
-
-
-def _shown(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("../../..") else relative
 
 
 class _Reader(ContentReader):

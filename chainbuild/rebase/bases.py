@@ -9,12 +9,11 @@ from typing import Final
 
 from chainbuild.comparison.contents import Entry
 from chainbuild.rebase.merging import named_lines
-from chainbuild.rebase.paths import is_compiled_from, is_documentation, is_passing, is_program
+from chainbuild.rebase.paths import ACCOUNTS, is_compiled_from, is_documentation, is_passing, is_program
 from chainbuild.rebase.tree import ImageTree
 
 _RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
 _RELEASE_FIELDS: Final = ("ID", "VERSION_ID", "VERSION_CODENAME")
-_ACCOUNTS: Final = ("/etc/passwd", "/etc/group")
 Difference = tuple[Entry | None, Entry | None]
 """The entry of a path in the old and in the new base."""
 
@@ -90,7 +89,7 @@ class BasePair:
         for name in _RELEASE_FIELDS:
             if before.get(name, "") != after.get(name, ""):
                 yield f"os-release: {name} changed from {before.get(name, '')!r} to {after.get(name, '')!r}"
-        for path in _ACCOUNTS:
+        for path in ACCOUNTS:
             yield from _account_conflicts(path, self.old.data(path) or b"", self.new.data(path) or b"")
 
     def _is_linker_script(self, path: str) -> bool:

@@ -12,12 +12,9 @@ from chainbuild.minimize.root import base, join, parent, shown
 from chainbuild.rebase.bases import BasePair
 from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
 from chainbuild.rebase.packages import broken_relations, read_database
-from chainbuild.rebase.paths import is_passing, source_of_bytecode, sources_of
+from chainbuild.rebase.paths import ACCOUNTS, STATUS, is_passing, source_of_bytecode, sources_of
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.values import replace
-
-_STATUS = "/var/lib/dpkg/status"
-_ACCOUNTS = ("/etc/passwd", "/etc/group")
 
 
 class MergedFile(Struct, frozen=True, kw_only=True):
@@ -82,7 +79,7 @@ class PathChanges:
             for name in conflict.names:
                 self._conflict(path, f"{name} was changed by the step and in the base")
             return
-        twice = _double_ids(data) if path in _ACCOUNTS else ""
+        twice = _double_ids(data) if path in ACCOUNTS else ""
         if twice and twice != _double_ids(after.data or b""):
             self._conflict(path, f"the step and the base gave the same id to {twice}")
             return
@@ -130,13 +127,13 @@ class PathChanges:
             self._conflict(path, "the step deletes from a folder whose list of files differs between the bases")
 
     def _packages(self) -> None:
-        merged = next((file.entry.data for file in self.merged if file.path == _STATUS and file.entry), None)
-        status = merged or self._new.data(_STATUS)
-        if _STATUS not in self._old.written or status is None:
+        merged = next((file.entry.data for file in self.merged if file.path == STATUS and file.entry), None)
+        status = merged or self._new.data(STATUS)
+        if STATUS not in self._old.written or status is None:
             return
-        before = broken_relations(read_database(self._old.data(_STATUS) or b""))
+        before = broken_relations(read_database(self._old.data(STATUS) or b""))
         for relation in sorted(broken_relations(read_database(status)) - before):
-            self._conflict(_STATUS, f"a package's relation no longer holds: {relation}")
+            self._conflict(STATUS, f"a package's relation no longer holds: {relation}")
 
 
 def same(first: Entry | None, second: Entry | None) -> bool:

@@ -12,6 +12,7 @@ from chainbuild.minimize.abi import Abi, abi_of
 from chainbuild.minimize.elf import Elf
 from chainbuild.minimize.ldcache import (
     LD_SO_CACHE,
+    CacheEntry,
     build_cache,
     built_in_folders,
     encode_cache,
@@ -141,10 +142,10 @@ def renewed_cache(old: ImageTree, new: ImageTree) -> bytes | None:
     if entries is None or abi is None:
         raise ValueError("it has an unknown format")
 
-    def build(tree: ImageTree) -> object:
+    def build(tree: ImageTree) -> tuple[CacheEntry, ...]:
         return build_cache(tree, TreeElfReader(tree), abi, built_in_folders(tree, loader, abi))
 
-    renewed = build_cache(new, TreeElfReader(new), abi, built_in_folders(new, loader, abi))
+    renewed = build(new)
     if renewed == entries:
         return None
     if build(old) != entries:

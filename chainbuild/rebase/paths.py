@@ -6,7 +6,12 @@ import posixpath
 import re
 from typing import Final
 
+from chainbuild.minimize.packages import DPKG
+from chainbuild.minimize.users import GROUP, PASSWD
 from chainbuild.patterns import regex
+
+STATUS: Final = f"{DPKG}/status"
+ACCOUNTS: Final = (PASSWD, GROUP)
 
 _PASSING: Final = regex(
     r"/var/log/.*|/var/lib/apt/(lists|periodic)(/.*)?|/var/cache/(apt|ldconfig|man)/.*|/var/backups/.*"

@@ -21,6 +21,7 @@ from msgspec import Struct
 from chainbuild.dockerfile import Dockerfile
 from chainbuild.minimize.ldcache import LD_SO_CACHE
 from chainbuild.minimize.root import shown
+from chainbuild.minimize.startup import PATH
 from chainbuild.native.runs import may_compile
 from chainbuild.rebase.bases import BasePair
 from chainbuild.rebase.changes import MergedFile, PathChanges, script_conflicts
@@ -34,7 +35,6 @@ from chainbuild.values import replace
 
 _MOST_REMOVED: Final = 2000
 _SHOWN: Final = 10
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Mentions = Callable[[Collection[str]], Sequence[tuple[str, str]]]
 """Return the paths of the step's layers whose content mentions one of the names, each with the name."""
@@ -91,7 +91,7 @@ def prove(bases: BasePair, step: StepContent, symbols: ReadSymbols, mentions: Me
     library_paths = (_variable(configs[0], "LD_LIBRARY_PATH"), _variable(configs[1], "LD_LIBRARY_PATH"))
     libraries = LibraryProof(bases, old, new, symbols, library_paths=library_paths)
     conflicts += libraries.conflicts()
-    conflicts += script_conflicts(old, new, old.written, _variable(step.rebased, "PATH") or _PATH)
+    conflicts += script_conflicts(old, new, old.written, _variable(step.rebased, "PATH") or PATH)
     merged = changes.merged
     if LD_SO_CACHE in old.written:
         try:

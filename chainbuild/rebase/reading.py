@@ -9,10 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 from tempfile import SpooledTemporaryFile
 from typing import IO, Final
 
+from msgspec import Struct
+
 from chainbuild import limits
 from chainbuild.comparison.contents import RECORDS, Entry, entry_of
 from chainbuild.minimize.elf import MAGIC, Elf, read_elf
 from chainbuild.minimize.scripts import interpreters_of
+from chainbuild.once import Once
 from chainbuild.patterns import regex
 from chainbuild.rebase.symbols import Symbols, SymbolsError, read_symbols
 from chainbuild.rebase.tree import LayerContent
@@ -37,15 +40,21 @@ _LARGEST: Final = 4 << 30
 """The largest ELF file whose symbols are read, in bytes."""
 
 
+class _ReadLayer(Struct, frozen=True, kw_only=True):
+    """The content of a layer, and the image from which it was read."""
+
+    image: RemoteImage
+    layer: Descriptor
+    content: LayerContent
+
+
 class LayerReader:
     """Reads layers, each once, whichever images have it. Thread-safe."""
 
     def __init__(self, registries: Registries) -> None:
         self._registries = registries
         self._lock = threading.Lock()
-        self._locks: dict[Digest, threading.Lock] = {}
-        self._contents: dict[Digest, LayerContent] = {}
-        self._sources: dict[Digest, tuple[RemoteImage, Descriptor]] = {}
+        self._layers: Once[Digest, _ReadLayer] = Once()
         self._symbols: dict[bytes, Symbols | None] = {}
 
     def layers(self, image: RemoteImage, numbers: range | None = None) -> tuple[LayerContent, ...]:
@@ -60,10 +69,10 @@ class LayerReader:
         """
         with self._lock:
             missing = set(contents) - self._symbols.keys()
-            for digest, (image, layer) in list(self._sources.items()):
-                if missing.isdisjoint(self._contents[digest].elves):
+            for read in self._layers.known().values():
+                if missing.isdisjoint(read.content.elves):
                     continue
-                for content, symbols in self._read_symbols(image, layer, missing):
+                for content, symbols in self._read_symbols(read.image, read.layer, missing):
                     self._symbols[content] = symbols
                 missing -= self._symbols.keys()
             return {content: self._symbols.get(content) for content in contents}
@@ -88,16 +97,10 @@ class LayerReader:
         return tuple(found)
 
     def _layer(self, image: RemoteImage, layer: Descriptor) -> LayerContent:
-        with self._lock:
-            lock = self._locks.setdefault(layer.digest, threading.Lock())
-        with lock:
-            content = self._contents.get(layer.digest)
-            if content is None:
-                content = self._read(image, layer)
-                with self._lock:
-                    self._contents[layer.digest] = content
-                    self._sources[layer.digest] = (image, layer)
-            return content
+        def read() -> _ReadLayer:
+            return _ReadLayer(image=image, layer=layer, content=self._read(image, layer))
+
+        return self._layers.get(layer.digest, read).content
 
     def _read(self, image: RemoteImage, layer: Descriptor) -> LayerContent:
         place = str(image.reference)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chainbuild.minimize.root import join, shown
+from chainbuild.minimize.startup import PATH
 from chainbuild.rebase.bases import BasePair
 from chainbuild.rebase.merging import named_lines, paragraphs
-from chainbuild.rebase.paths import is_documentation, is_passing
+from chainbuild.rebase.paths import ACCOUNTS, STATUS, is_documentation, is_passing
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.registry.config import ImageConfig
 
-_STATUS = "/var/lib/dpkg/status"
-_ACCOUNTS = ("/etc/passwd", "/etc/group")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_IGNORED = frozenset({"/etc/ld.so.cache", "/etc/shadow", "/etc/gshadow", *_ACCOUNTS})
+_IGNORED = frozenset({"/etc/ld.so.cache", "/etc/shadow", "/etc/gshadow", *ACCOUNTS})
 
 
 def minimized_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
@@ -33,7 +31,7 @@ def minimized_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
             yield f"{shown(path)}: minimize kept it, and it changed in the chain's image"
         elif path.startswith("/etc/ld.so.conf"):
             yield f"{shown(path)}: it changed in the chain's image"
-    for path in _ACCOUNTS:
+    for path in ACCOUNTS:
         old, new = (named_lines(tree.data(path) or b"") for tree in (chain.old, chain.new))
         if old.keys() != new.keys() or (path in minimized.files and old != new):
             yield f"{path}: its entries differ in the chain's image"
@@ -42,7 +40,7 @@ def minimized_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
 
 def _record_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
     """Yield the packages of which minimize kept files and records, and whose records changed in the chain's image."""
-    old, new = (paragraphs(tree.data(_STATUS) or b"", b"Package") for tree in (chain.old, chain.new))
+    old, new = (paragraphs(tree.data(STATUS) or b"", b"Package") for tree in (chain.old, chain.new))
     records = {path.rpartition("/")[2] for path in minimized.files if path.startswith("/var/lib/dpkg/")}
     for package, text in old.items():
         if new.get(package) != text and package in records:
@@ -55,7 +53,7 @@ def startup_conflicts(old: ImageTree, new: ImageTree, config: ImageConfig) -> It
     These are the program of ENTRYPOINT, CMD and HEALTHCHECK, the paths among their arguments, USER and WORKDIR.
     """
     env = dict(config.env)
-    search_path = env.get("PATH") or _PATH
+    search_path = env.get("PATH") or PATH
     folder = config.working_dir or "/"
     test = config.healthcheck.test if config.healthcheck else ()
     for field, words in (("ENTRYPOINT", config.entrypoint), ("CMD", config.cmd), ("HEALTHCHECK", test[1:])):
@@ -65,7 +63,7 @@ def startup_conflicts(old: ImageTree, new: ImageTree, config: ImageConfig) -> It
                     yield f"{field}: {shown(path)} is not in the new base"
     if old.is_folder(folder) and not new.is_folder(folder):
         yield f"WORKDIR: {shown(folder)} is not in the new base"
-    for path, name in zip(_ACCOUNTS, (*config.user.partition(":")[::2],), strict=True):
+    for path, name in zip(ACCOUNTS, (*config.user.partition(":")[::2],), strict=True):
         was, now = (named_lines(tree.data(path) or b"").get(name) for tree in (old, new))
         if name and was is not None and (now is None or was.split(b":")[2:4] != now.split(b":")[2:4]):
             yield f"USER: {shown(name)} differs in {path} of the new base"

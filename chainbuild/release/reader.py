@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,7 +14,7 @@ from chainbuild.records.garbage import is_readable
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.release.model import Difference, PlannedImage, ReleasePlan, Warned
 from chainbuild.release.rules import NOTHING, PLAN
-from chainbuild.yamlspec.nodes import Content, ContentReader, read_nodes
+from chainbuild.yamlspec.nodes import Content, ContentReader, read_nodes, shown_path
 
 T = TypeVar("T")
 _CREATE: Final = "Run chainbuild release create --force to create a plan from the built images."
@@ -30,12 +29,6 @@ def read_plan(path: Path) -> ReleasePlan:
         hint = "Run chainbuild release create to create it." if isinstance(error, FileNotFoundError) else ""
         raise WrongUseError([Problem(path=shown, message=f"cannot be read: {error.strerror}", hint=hint)]) from error
     return parse_plan(raw, path, shown)
-
-
-def shown_path(path: Path) -> str:
-    """Return the path of a plan as messages show it."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("../../..") else relative
 
 
 def parse_plan(raw: bytes, path: Path, shown: str) -> ReleasePlan:

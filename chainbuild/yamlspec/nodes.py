@@ -7,8 +7,10 @@ Scalars follow YAML 1.2's core schema (an unquoted `on` or `1:30` is a string), 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
@@ -96,6 +98,12 @@ class ContentReader:
 
 
 FILL_IT: Final = "Run chainbuild init --force to write a file that fits the folder."
+
+
+def shown_path(path: Path) -> str:
+    """Return the path of a file as messages show it: relative to the current folder, unless that is far away."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("../../..") else relative
 
 
 def read_nodes(raw: bytes, path: str, rules: TableRule, *, if_empty: str = FILL_IT) -> Content:

@@ -10,7 +10,7 @@ from tests.support.imports import MODULES, ROOT, imports, parsed
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "distributions errors minimize patterns step_id toposort values",
+        "distributions errors minimize once patterns step_id toposort values",
         "host step_warnings text",
         "events html_page",
         "limits references trust yamlspec",

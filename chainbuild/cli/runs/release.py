@@ -17,11 +17,12 @@ from chainbuild.references import ImageReference
 from chainbuild.release.model import ReleasePlan
 from chainbuild.release.page import page
 from chainbuild.release.planning import undecided
-from chainbuild.release.reader import parse_plan, read_plan, shown_path
+from chainbuild.release.reader import parse_plan, read_plan
 from chainbuild.release.rules import FILE_NAME
 from chainbuild.text import plural
 from chainbuild.ui import stdout
 from chainbuild.ui.releases import show_moves, show_plan
+from chainbuild.yamlspec.nodes import shown_path
 
 if TYPE_CHECKING:
     from chainbuild.execution.session import Session
