@@ -13,7 +13,8 @@ from chainbuild.minimize.abi import abi_of, is_c_library
 from chainbuild.minimize.applying import Applier, Trigger
 from chainbuild.minimize.constants import Constants, calls, constants_of, paths_in_text
 from chainbuild.minimize.datapaths import DataPaths
-from chainbuild.minimize.elf import ET_DYN, ET_EXEC, Elf
+from chainbuild.minimize.elf import Elf
+from chainbuild.minimize.elf_file import ET_DYN, ET_EXEC
 from chainbuild.minimize.environment import keep_wanted
 from chainbuild.minimize.ground import Discovery, Environment, Ground, MinimizeArgs, Opened, SearchGround
 from chainbuild.minimize.loader import Seed, close, runs_or_loads, top_folders

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chainbuild.minimize.abi import Abi, abi_of
-from chainbuild.minimize.elf import ET_DYN, ET_EXEC, Elf, ElfProblem, ElfReader
+from chainbuild.minimize.elf import Elf, ElfProblem, ElfReader
+from chainbuild.minimize.elf_file import ET_DYN, ET_EXEC
 from chainbuild.minimize.root import FileTree, Node, base, parent
 from chainbuild.minimize.search import Asker, Found, Search, asker_of, is_musl, musl_itself
 

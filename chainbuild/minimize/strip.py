@@ -16,7 +16,8 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from chainbuild.minimize.elf import ET_DYN, ET_EXEC, MAGIC, read_elf
+from chainbuild.minimize.elf import MAGIC, read_elf
+from chainbuild.minimize.elf_file import ET_DYN, ET_EXEC
 from chainbuild.minimize.root import open_file
 
 _SHT_NULL, _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL, _SHT_GROUP = 0, 2, 3, 4, 8, 9, 17
