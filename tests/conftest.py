@@ -59,10 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if "long" in item.keywords]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
-    # What takes the engine away from everybody on this machine is run where it is asked for (.ci/run does), and last.
-    gone = [item for item in items if "restarts_engine" in item.keywords]
+    # What takes the engine or its cache away from everybody on this machine runs where it is asked for (by .ci/run), last.
+    gone = [item for item in items if "disturbs_engine" in item.keywords]
     items[:] = [item for item in items if item not in gone]
-    if os.environ.get("CHAINBUILD_TEST_RESTART_ENGINE"):
+    if os.environ.get("CHAINBUILD_TEST_DISTURB_ENGINE"):
         items += gone
     else:
         config.hook.pytest_deselected(items=gone)
@@ -71,8 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 # ---- several workers, one engine ------------------------------------------------------------------------------------
 
 _LOCKS: Final = Path(tempfile.gettempdir()) / f"chainbuild-tests-{os.getuid()}"
-_engine_lock: list[IO[bytes]] = []
-"""The lock that this worker holds while it is in a file of engine tests."""
+_engine_lock: dict[int, IO[bytes]] = {}
+"""The lock that this worker holds while it is in a file of engine tests, by its kind."""
 
 
 def _lock(name: str, operation: int) -> IO[bytes]:
@@ -92,19 +92,23 @@ def _alone(name: str) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Let nobody restart the engine while another worker is in a file of engine tests."""
+    """Let nobody disturb the engine while another worker is in a file of engine tests."""
     if "tests/engine/" not in item.nodeid:
         return (yield)
-    restarts = "restarts_engine" in item.keywords
-    if restarts or not _engine_lock:
-        while _engine_lock:
-            _engine_lock.pop().close()
-        _engine_lock.append(_lock("engine", fcntl.LOCK_EX if restarts else fcntl.LOCK_SH))
+    kind = fcntl.LOCK_EX if "disturbs_engine" in item.keywords else fcntl.LOCK_SH
+    if not {kind, fcntl.LOCK_EX} & _engine_lock.keys():
+        _leave_engine()
+        _engine_lock[kind] = _lock("engine", kind)
     try:
         return (yield)
     finally:
-        if restarts or nextitem is None or nextitem.path != item.path:
-            _engine_lock.pop().close()
+        if nextitem is None or nextitem.path != item.path:
+            _leave_engine()
+
+
+def _leave_engine() -> None:
+    while _engine_lock:
+        _engine_lock.popitem()[1].close()
 
 
 @pytest.fixture(autouse=True)

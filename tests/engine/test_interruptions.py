@@ -7,6 +7,7 @@ last (the index, the local store).
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -307,9 +308,11 @@ def test_full_registry_disk_fails_and_rerun_elsewhere_completes(
     registry = own_registry(2 * original.size // 1_000_000 + 8)
     place = replace(big[0], registry=registry.host, repo=f"{big[0].repo}/full", base=f"{registry.host}/base:1")
     with Registries() as registries:
-        copy_image(registries, original.reference, ImageReference.parse(place.base))
-        # The base of the stages.
-        copy_image(registries, original.reference, ImageReference.parse(f"{registry.host}/debian:bookworm-slim"))
+        base = ImageReference.parse(place.base)
+        copy_image(registries, original.reference, base)
+        # The base of the stages, and the base where the builder pushes to: mounted, so it does not arrive again.
+        for name in ("debian:bookworm-slim", f"{place.repo}:base"):
+            copy_image(registries, base, ImageReference.parse(f"{registry.host}/{name}"))
     done = place.run(*build_words(place))
     assert done.code == 4, done.told()
     assert done.built[-1:] == ["30-three"], done.told()
@@ -324,7 +327,7 @@ def test_full_registry_disk_fails_and_rerun_elsewhere_completes(
     assert_nothing_is_left(moved)
 
 
-@pytest.mark.restarts_engine
+@pytest.mark.disturbs_engine
 def test_engine_restart_during_build_fails_and_rerun_completes(undisturbed: Undisturbed) -> None:
     place = another(undisturbed.place, "restarted")
     process = place.start(*build_words(place))
@@ -345,6 +348,16 @@ def test_engine_restart_during_build_fails_and_rerun_completes(undisturbed: Undi
     assert_nothing_is_left(place, process.pid)
     with Up(place):
         assert identities(place) == undisturbed.identities
+
+
+@pytest.mark.disturbs_engine
+def test_other_machine_with_empty_build_cache_reuses_every_step(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    place = another(undisturbed.place, "undisturbed")
+    subprocess.run(["docker", "buildx", "prune", "--all", "--force"], capture_output=True, check=True)
+    shutil.copytree(place.root, tmp_path / "tree", ignore=shutil.ignore_patterns(".chainbuild"))
+    done = complete(replace(place, root=tmp_path / "tree", home=tmp_path / "home"))
+    assert len(done.reused) == len(TAGS)
+    assert done.built == []
 
 
 def restart_engine() -> None:
