@@ -23,6 +23,7 @@ from benchmarks import (
     sizes,
     start,
 )
+from chainbuild.errors import ChainbuildError
 
 Tables = dict[str, str]
 """What was measured, by the place that it has in docs/benchmarks.md."""
@@ -122,7 +123,7 @@ def main() -> int:
     measured: Callable[[argparse.Namespace], Tables] = asked.measured
     try:
         tables = measured(asked)
-    except measure.RunFailedError as error:
+    except (measure.RunFailedError, ChainbuildError) as error:
         measure.say(f"script/bench {asked.name}: {error}")
         return 1
     print("\n\n".join(tables.values()))
