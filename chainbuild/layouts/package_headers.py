@@ -148,22 +148,29 @@ def build_order(
 
 def _expand(order: list[str], depends_of: Callable[[str], Sequence[str]]) -> bool:
     """Put the direct dependencies of all names into the order. True: a name was replaced or moved, so begin again."""
+    first, last = _places(order)
     for name in tuple(order):
         for dependency in depends_of(name):
             plain = dependency.partition(":")[0]
-            at = next((index for index, other in reversed([*enumerate(order)]) if _meets(other, dependency)), -1)
-            if at < 0 and plain in order:
-                order[order.index(plain)] = dependency
+            at = last.get(dependency, -1)
+            if at < 0 and plain in first:
+                order[first[plain]] = dependency
                 return True
-            here = order.index(name)
+            here = first[name]
             if at < 0:
                 order.insert(here, dependency)
+                first, last = _places(order)
             elif at > here:
                 order.insert(here, order.pop(at))
                 return True
     return False
 
 
-def _meets(name: str, dependency: str) -> bool:
-    """Return whether a name is the dependency, or a version of it."""
-    return dependency in {name, name.partition(":")[0]}
+def _places(order: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the first place of each name, and the last one of what meets a dependency: the name, or a version of it."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for place, name in enumerate(order):
+        first.setdefault(name, place)
+        last[name] = last[name.partition(":")[0]] = place
+    return first, last

@@ -17,7 +17,7 @@ from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.image_keys import is_platform_key
 from chainbuild.layouts.layer_folder import fitting_name, layer_name
 from chainbuild.layouts.numbered_names import numbered_names
-from chainbuild.layouts.package_headers import Package, Packages, build_order
+from chainbuild.layouts.package_headers import Package, Packages
 from chainbuild.layouts.tree_search import files_below
 from chainbuild.operations.base_layers import names_image, safe_name
 from chainbuild.operations.init_check import CheckedPart, PartChecker
@@ -25,6 +25,7 @@ from chainbuild.operations.layer_proposals import DEFAULT_BASE, ProposedLayer, p
 from chainbuild.operations.option_order import OptionOrder, order_of
 from chainbuild.operations.tree_scan import KeyedFolder, TreeScan, common_folder
 from chainbuild.references import ImageReference, Platform
+from chainbuild.toposort import topological_order
 from chainbuild.values import replace
 
 _TEXTS: Final = (".md", ".sh", ".rst", ".yml", ".yaml")
@@ -202,7 +203,7 @@ def _package_layers(scan: TreeScan, team: str, guesses: list[Guess]) -> list[Pro
     main = _main_packages(scan)
     packages = Packages(main)
     used = {found.name for package in main for name in package.depends if (found := packages.find(name))}
-    whole = [package.name for package in main if _is_whole(packages, package.name)]
+    whole = _whole_packages(packages)
     best = next((name for name in whole if name not in used), next(iter(whole), main[0].name))
     folder = common_folder(scan.root, (package.path.parent for package in main))
     name = fitting_name(best)
@@ -238,13 +239,18 @@ def _main_packages(scan: TreeScan) -> tuple[Package, ...]:
     return tuple(package for package in scan.packages if tops[package.path] == top)
 
 
-def _is_whole(packages: Packages, name: str) -> bool:
-    """Return whether a package has dependencies, and all of them exist."""
-    try:
-        order = build_order([name], lambda other: found.depends if (found := packages.find(other)) else ())
-    except ValueError:
-        return False
-    return len(order) > 1 and all(packages.find(other) for other in order)
+def _whole_packages(packages: Packages) -> list[str]:
+    """Return the packages that have dependencies, all of which exist, as do those of the dependencies; none in a cycle."""
+    below = {
+        package.name: [packages.find(name) for name in package.depends]
+        for package in packages.every
+        if packages.find(package.name) is package
+    }
+    sound: set[str] = set()
+    for name in topological_order({name: [base.name for base in bases if base] for name, bases in below.items()}):
+        if all(base is not None and base.name in sound for base in below[name]):
+            sound.add(name)
+    return [name for name, bases in below.items() if bases and name in sound]
 
 
 # Names and checks -----------------------------------------------------------------------------------------------------

@@ -109,6 +109,12 @@ def test_order_with_a_cycle_ends_with_an_error() -> None:
         build_order(["a"], {"a": ["b"], "b": ["a"]}.__getitem__)
 
 
+def test_cycle_of_many_packages_is_found() -> None:
+    names = [f"p{number}" for number in range(1000)]
+    with pytest.raises(ValueError, match="p"):
+        build_order(names, dict(zip(names, [[name] for name in (*names[1:], "p0")], strict=True)).__getitem__)
+
+
 def test_order_without_skipped_packages() -> None:
     depends = {"a": ["b", "c"], "b": ["x"], "c": [], "x": []}
     assert build_order(["a"], depends.__getitem__, skip=["b"]) == ["c", "a"]
