@@ -14,13 +14,13 @@ The durations of steps come from the records in the chain registry.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from itertools import count, groupby
 from typing import Final, Protocol
 
 from msgspec import Struct
 
+from chainbuild.in_parallel import in_parallel
 from chainbuild.model import Chain, Graph, Step
 from chainbuild.patterns import regex
 from chainbuild.records.record import Lookup
@@ -29,7 +29,6 @@ from chainbuild.step_id import StepId
 from chainbuild.text import duration
 from chainbuild.values import replace
 
-_AT_ONCE: Final = 8
 _UNFIT: Final = regex(r"[^A-Za-z0-9_-]")
 
 
@@ -45,9 +44,8 @@ def recorded_seconds(graph: Graph, records: LastRecords) -> dict[StepId, float]:
 
     Errors: `UnreachableError`, `LoginNeededError`: an unreachable registry must not look like one without records.
     """
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        result = pool.map(lambda step: (step.id, records.last(step.repository, step.family).record), graph)
-        return {step: record.seconds for step, record in result if record is not None}
+    result = in_parallel(lambda step: (step.id, records.last(step.repository, step.family).record), graph)
+    return {step: record.seconds for step, record in result if record is not None}
 
 
 JobId = str

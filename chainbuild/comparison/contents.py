@@ -12,12 +12,12 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from msgspec import Struct
 
 from chainbuild import limits
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.minimize.packages import Ownership, owned
 from chainbuild.minimize.root import Node, RootFileSystem, join, parent
 from chainbuild.patterns import regex
@@ -28,7 +28,6 @@ from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member
 
-_AT_ONCE: Final = 4
 RECORDS: Final = regex(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
     r"|/.*/[^/]+\.(dist|egg)-info(/(METADATA|PKG-INFO|RECORD))?"
@@ -164,9 +163,10 @@ def read_contents(registries: Registries, *images: RemoteImage) -> tuple[Content
         for layer in image.layers:
             sources.setdefault(layer.digest, (image, layer))
     rows = limits.Budget(limits.ALL_MEMBERS, " and ".join(str(image.reference) for image in images))
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        read = threads.map(lambda pair: tuple(layer_entries(registries, pair[0], pair[1], rows)), sources.values())
-        layers = dict(zip(sources, read, strict=True))
+    read = in_parallel(
+        lambda pair: tuple(layer_entries(registries, pair[0], pair[1], rows)), sources.values(), at_once=STREAMS
+    )
+    layers = dict(zip(sources, read, strict=True))
     results = []
     for image in images:
         root = LayeredRoot((layers[layer.digest] for layer in image.layers), str(image.reference))
@@ -180,8 +180,7 @@ def read_layers(
     """Return the entries of some layers of an image, each with the digests of its files. Errors: as `layer_entries`."""
     rows = limits.Budget(limits.ALL_MEMBERS, str(image.reference))
     layers = [image.layers[number] for number in numbers]
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        return tuple(threads.map(lambda layer: tuple(layer_entries(registries, image, layer, rows)), layers))
+    return in_parallel(lambda layer: tuple(layer_entries(registries, image, layer, rows)), layers, at_once=STREAMS)
 
 
 def layer_entries(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
 from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.comparison.contents import Entry, LayeredRoot, layer_entries
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.minimize.root import Node, RootFileSystem, join, parent
 from chainbuild.registry.contents import OPAQUE, WHITEOUT, save_file
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.pool import Registries
-
-_AT_ONCE: Final = 4
 
 Rows = tuple[tuple[str, Entry], ...]
 
@@ -97,9 +94,8 @@ class ImageFiles(RootFileSystem):
         """Return all files. Reads the layers that were not read before."""
         if self._all is None:
             numbers = range(len(self._image.layers))
-            with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-                rows = threads.map(self._read, numbers)
-                self._all = LayeredRoot(rows, str(self._image.reference))
+            rows = in_parallel(self._read, numbers, at_once=STREAMS)
+            self._all = LayeredRoot(rows, str(self._image.reference))
         return self._all
 
     def save(self, found: Found, target: Path) -> None:

@@ -13,6 +13,7 @@ from chainbuild.errors import RegistryError
 from chainbuild.execution.outcome import StepResult
 from chainbuild.images.provenance import Provenance, read_provenance
 from chainbuild.images.resolver import Found
+from chainbuild.in_parallel import in_parallel
 from chainbuild.model import Chain, Graph, Step
 from chainbuild.records.index import RecordIndex
 from chainbuild.records.record import Record
@@ -97,14 +98,15 @@ def sign_indexes(records: RecordStore, references: Iterable[ImageReference]) -> 
     """Sign the indexes under these names, and return notes about those that are not signed."""
     from chainbuild.attestations.writer import sign_index
 
-    texts: list[str] = []
-    for reference in dict.fromkeys(references):
+    def note(reference: ImageReference) -> str:
         try:
-            if not sign_index(records.registries, records.keyring, reference):
-                texts.append(f"{reference} is not signed, because no trusted key has signed one of its images")
+            if sign_index(records.registries, records.keyring, reference):
+                return ""
         except RegistryError as error:
-            texts.append(f"could not sign {reference}: {error.message}")
-    return tuple(texts)
+            return f"could not sign {reference}: {error.message}"
+        return f"{reference} is not signed, because no trusted key has signed one of its images"
+
+    return tuple(text for text in in_parallel(note, dict.fromkeys(references)) if text)
 
 
 def _mark_name(step: Step) -> str:

@@ -19,7 +19,7 @@ from chainbuild.execution.session import Session
 from chainbuild.images.stage_statement_store import StatementWriter
 from chainbuild.images.tools_image import pinned_contexts
 from chainbuild.model import Chain, Graph
-from chainbuild.records.index import RecordIndex, chains_by_index
+from chainbuild.records.index import RecordIndex, Update, chains_by_index
 from chainbuild.step_id import StepId
 
 
@@ -84,7 +84,9 @@ def _update_index(
     marks_of: tuple[Callable[[Chain], Mapping[str, str]], ...],
 ) -> None:
     """Write the records of the run, and the marks of what is attached to its images, into the indexes of its chains."""
+    updates: list[Update] = []
     for chains in chains_by_index(graph.chains).values():
         steps = [step.id for chain in chains for step in chain.all_steps if step.id in outcome.results]
         made = {tag: mark for chain in chains for marks in marks_of for tag, mark in marks(chain).items()}
-        index.update(chains[0], [outcome.results[step].record for step in steps], made)
+        updates.append((chains[0], [outcome.results[step].record for step in steps], made))
+    index.update_all(updates)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from chainbuild.errors import DamagedContentError, NotFoundInRegistryError
 from chainbuild.execution.session import Session
+from chainbuild.in_parallel import in_parallel
 from chainbuild.outdated.inventory import InventoryReader
 from chainbuild.outdated.layers import LayerReader
 from chainbuild.outdated.lineage import Lineages, Made
+from chainbuild.outdated.shared_extracts import SharedExtracts
 from chainbuild.outdated.sources import Sources
 from chainbuild.outdated.survey import Renewals, Survey, examine
 from chainbuild.planning.decisions import Decision, Plan
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage, resolve
-
-_AT_ONCE: Final = 8
 
 
 def find_renewals(plan: Plan, session: Session, *, security: bool) -> Renewals:
@@ -33,10 +31,16 @@ def find_renewals(plan: Plan, session: Session, *, security: bool) -> Renewals:
     return survey.renewals(security=security)
 
 
+def inventory_reader(session: Session) -> InventoryReader:
+    """Return a reader of the packages of images."""
+    records = session.records
+    shared = SharedExtracts(session.registries, records.chain, records.keyring)
+    return InventoryReader(LayerReader(session.registries, shared=shared))
+
+
 def survey_steps(decisions: Iterable[Decision], session: Session) -> Survey:
     """Examine the image of each step: the one to reuse, else the one that was built last. Errors: `RegistryError`."""
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        pairs = [pair for pair in threads.map(lambda decision: _image(decision, session), decisions) if pair]
+    pairs = [pair for pair in in_parallel(lambda decision: _image(decision, session), decisions) if pair]
     records = {record.key: (record, image) for record, image in pairs}
     bases = {
         decision.step.id: str(base)
@@ -44,7 +48,7 @@ def survey_steps(decisions: Iterable[Decision], session: Session) -> Survey:
         for image in decision.step.images
         if image.name == decision.step.parent and (base := image.external) is not None
     }
-    lineages = Lineages(InventoryReader(LayerReader(session.registries)), records, bases)
+    lineages = Lineages(inventory_reader(session), records, bases)
     images: list[tuple[str, Made]] = []
     for record, _ in pairs:
         try:

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from chainbuild.errors import RegistryError, StaleIndexError
 from chainbuild.execution.outcome import RunOutcome
+from chainbuild.in_parallel import in_parallel
 from chainbuild.model import Chain, Publication, published
 from chainbuild.patterns import regex
 from chainbuild.planning.generations import Generations, StaleImage
@@ -60,9 +61,8 @@ def publish_indexes(
         given = {reference: frozenset(platform.oci for platform in below) for reference, below in targets.items()}
         stale = _stale(registries, chains_of, given, generations)
         _refuse(stale, refuse_stale=refuse_stale)
-    indexes = {
-        reference: put_index(registries, reference, below, merge=not replace) for reference, below in targets.items()
-    }
+    written = in_parallel(lambda target: put_index(registries, *target, merge=not replace), targets.items())
+    indexes = dict(zip(targets, written, strict=True))
     for _, names in published(images):
         for tag in names.also:
             put_tag(registries, names.home.with_tag(tag), indexes[names.index].digest)
@@ -131,14 +131,16 @@ def stale_where_pushed(
 
 def _in_place(registries: Registries, chains: Iterable[Chain], outcome: RunOutcome) -> dict[Chain, RemoteImage]:
     """Return the published results in the repositories where they are tagged, copied if necessary."""
-    images: dict[Chain, RemoteImage] = {}
-    for chain, names in published(chains):
+
+    def in_place(pair: tuple[Chain, Publication]) -> tuple[Chain, RemoteImage]:
+        chain, names = pair
         result = outcome.results[chain.result.id].reference
         if names.home != chain.result.repository:
             copy_image(registries, result, names.home)
             result = names.home.with_digest(outcome.results[chain.result.id].record.image)
-        images[chain] = resolve(registries, result, chain.platform)
-    return images
+        return chain, resolve(registries, result, chain.platform)
+
+    return dict(in_parallel(in_place, published(chains)))
 
 
 def _aliases(images: Mapping[Chain, RemoteImage]) -> dict[ImageReference, ImageReference]:

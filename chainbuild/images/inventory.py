@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
 from chainbuild.images.provenance import ProvenanceStep, read_provenance
+from chainbuild.in_parallel import in_parallel
 from chainbuild.records.garbage import is_readable
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
@@ -21,7 +21,6 @@ from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 
-_AT_ONCE: Final = 8
 _T = TypeVar("_T")
 
 
@@ -48,24 +47,21 @@ def list_images(records: RecordStore, repository: str = "") -> tuple[Listed, ...
     names = [repository] if repository else sorted(client.repositories())
     prefix = f"{records.chain.prefix}/" if records.chain.prefix else ""
     listed: list[Listed] = []
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        for name in names:
-            if not name.startswith(prefix):
-                continue
-            place = ImageReference(records.chain.host, name)
-            tags = sorted(client.tags(name))
-            by_image = _records_by_image(records, place, tags, pool)
-            references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
-            for rows in pool.map(lambda reference: tuple(_look(records.registries, reference)), references):
-                listed += [_with_record(row, by_image) for row in rows]
+    for name in names:
+        if not name.startswith(prefix):
+            continue
+        place = ImageReference(records.chain.host, name)
+        tags = sorted(client.tags(name))
+        by_image = _records_by_image(records, place, tags)
+        references = [place.with_tag(tag) for tag in tags if is_readable(tag)]
+        for rows in in_parallel(lambda reference: tuple(_look(records.registries, reference)), references):
+            listed += [_with_record(row, by_image) for row in rows]
     return tuple(listed)
 
 
-def _records_by_image(
-    store: RecordStore, place: ImageReference, tags: list[str], pool: ThreadPoolExecutor
-) -> dict[str, Record]:
+def _records_by_image(store: RecordStore, place: ImageReference, tags: list[str]) -> dict[str, Record]:
     keys = [tag for tag in tags if is_key(tag)]
-    lookups = pool.map(lambda key: store.read(place, key), keys)
+    lookups = in_parallel(lambda key: store.read(place, key), keys)
     return {str(record.image): record for record in lookups if record}
 
 
@@ -173,12 +169,8 @@ def _trail_from_records(
     registries: Registries, store: RecordStore, place: ImageReference, image: RemoteImage
 ) -> tuple[ProvenanceStep, ...]:
     tags = registries.client(place).tags(place.repository)
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        records = {
-            record.key: record
-            for record in pool.map(lambda key: store.read(place, key), filter(is_key, tags))
-            if record
-        }
+    keys = [tag for tag in tags if is_key(tag)]
+    records = {record.key: record for record in in_parallel(lambda key: store.read(place, key), keys) if record}
     own = next((record for record in records.values() if record.image == image.digest), None)
     met: set[str] = set()
     seen: dict[str, ProvenanceStep] = {}

@@ -9,13 +9,11 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from chainbuild.errors import NotFoundInRegistryError
-from chainbuild.execution.outdated_steps import survey_steps
+from chainbuild.execution.outdated_steps import inventory_reader, survey_steps
 from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import trail_of
 from chainbuild.operations.named_images import NamedImage, find_named_image
-from chainbuild.outdated.inventory import InventoryReader
-from chainbuild.outdated.layers import LayerReader
 from chainbuild.outdated.lineage import Lineages, Made
 from chainbuild.outdated.model import State
 from chainbuild.outdated.sources import Sources
@@ -92,7 +90,7 @@ def outdated_in_project(
 def outdated_images(session: Session, images: Sequence[NamedImage], *, security: bool) -> Outdated:
     """Examine images. The chain registry's records say which step brought a package. Errors: `RegistryError`."""
     found = [(str(named), find_named_image(session, named).image) for named in images]
-    reader = InventoryReader(LayerReader(session.registries))
+    reader = inventory_reader(session)
     records: dict[str, tuple[Record, RemoteImage]] = {}
     tops: list[str] = []
     for _, image in found:

@@ -2,7 +2,8 @@
 
 Of each layer a small extract is kept in the user's cache folder, under the layer's digest: the databases of dpkg and apk
 reduced to names and versions, the metadata of Python distributions, and the settings and keyrings of package managers. So
-every layer is read once, however many images have it.
+every layer is read once, however many images have it. The extracts of images in the chain registry are kept there, too, for
+other machines.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import posixpath
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +20,11 @@ from msgspec import Struct
 from chainbuild import limits
 from chainbuild.comparison.contents import Entry, LayeredRoot
 from chainbuild.host.user_folders import cache_home
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.minimize.packages import paragraphs
 from chainbuild.once import Once
 from chainbuild.outdated.fetching import Store
+from chainbuild.outdated.shared_extracts import SharedExtracts
 from chainbuild.patterns import regex
 from chainbuild.registry.contents import WHITEOUT, absolute, layer_members
 from chainbuild.registry.images import RemoteImage
@@ -33,7 +35,6 @@ from chainbuild.values import decode_msgpack
 FOLDER: Final = "packages"
 _FORM: Final = 1
 """Increment if an extract gets other content."""
-_AT_ONCE: Final = 4
 _LINK_LEVELS: Final = 4
 """Links to folders that package data is below are this near to the root, such as `/lib` and `/usr/local/lib/python3`."""
 _DATABASE: Final = regex(r"/var/lib/dpkg/(?:status|arch|status\.d/[^/]+)|(?:/usr)?/lib/apk/db/installed")
@@ -67,8 +68,11 @@ class _Extract(Struct, frozen=True, kw_only=True):
 class LayerReader:
     """Reads extracts of layers, each once. Thread-safe. `read_layers` and `read_bytes` count the layers that were streamed."""
 
-    def __init__(self, registries: Registries, store: Store | None = None) -> None:
+    def __init__(
+        self, registries: Registries, store: Store | None = None, shared: SharedExtracts | None = None
+    ) -> None:
         self._registries = registries
+        self._shared = shared
         self._store = store or Store(_folder)
         self._extracts: Once[str, tuple[_Row, ...]] = Once()
         self._lock = threading.Lock()
@@ -82,31 +86,43 @@ class LayerReader:
         """
         layers: Sequence[Descriptor] = image.layers[:count]
         missing = [layer for layer in layers if str(layer.digest) not in self._extracts]
-        if missing:
-            with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-                list(threads.map(lambda layer: self._rows(image, layer), missing))
+        in_parallel(lambda layer: self._rows(image, layer), missing, at_once=STREAMS)
         return LayeredRoot((_entries(self._rows(image, layer)) for layer in layers), str(image.reference))
 
     def _rows(self, image: RemoteImage, layer: Descriptor) -> tuple[_Row, ...]:
-        digest = str(layer.digest)
-        return self._extracts.get(digest, lambda: self._kept(digest) or self._read(image, layer))
+        return self._extracts.get(str(layer.digest), lambda: self._found(image, layer))
 
-    def _kept(self, digest: str) -> tuple[_Row, ...] | None:
-        raw = self._store.read(digest, limits.LAYER_PACKAGES.value)
-        try:
-            kept = decode_msgpack(raw, _Extract) if raw else None
-        except msgspec.MsgspecError:
-            return None
-        return kept.rows if kept is not None and (kept.form, kept.digest) == (_FORM, digest) else None
+    def _found(self, image: RemoteImage, layer: Descriptor) -> tuple[_Row, ...]:
+        digest = str(layer.digest)
+        rows = _decoded(self._store.read(digest, limits.LAYER_PACKAGES.value), digest)
+        if rows is not None:
+            return rows
+        raw = self._shared.read(image, layer) if self._shared else None
+        rows = _decoded(raw, digest)
+        if raw is None or rows is None:
+            return self._read(image, layer)
+        self._store.write(digest, raw)
+        return rows
 
     def _read(self, image: RemoteImage, layer: Descriptor) -> tuple[_Row, ...]:
         rows = tuple(_members(self._registries, image, layer))
         with self._lock:
             self.read_layers += 1
             self.read_bytes += layer.size
-        extract = _Extract(form=_FORM, digest=str(layer.digest), rows=rows)
-        self._store.write(str(layer.digest), msgspec.msgpack.encode(extract))
+        extract = msgspec.msgpack.encode(_Extract(form=_FORM, digest=str(layer.digest), rows=rows))
+        self._store.write(str(layer.digest), extract)
+        if self._shared:
+            self._shared.write(image, layer, extract)
         return rows
+
+
+def _decoded(raw: bytes | None, digest: str) -> tuple[_Row, ...] | None:
+    """Return the rows of an extract; None if it is not one of that layer in today's form."""
+    try:
+        kept = decode_msgpack(raw, _Extract) if raw else None
+    except msgspec.MsgspecError:
+        return None
+    return kept.rows if kept is not None and (kept.form, kept.digest) == (_FORM, digest) else None
 
 
 def _folder() -> Path:

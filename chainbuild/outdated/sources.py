@@ -6,11 +6,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import msgspec
 
+from chainbuild.in_parallel import in_parallel
 from chainbuild.once import Once
 from chainbuild.outdated.alpine import ApkIndex, ApkPolicy, ApkSettings, read_apk_index
 from chainbuild.outdated.apt_index import AptIndex, read_indices, read_release
@@ -32,10 +32,6 @@ from chainbuild.outdated.model import (
 from chainbuild.outdated.python_index import PythonIndex, PythonPolicy
 from chainbuild.registry.http.transport import Transport
 from chainbuild.text import without_login
-
-_AT_ONCE: Final = 8
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Sources:
@@ -86,7 +82,7 @@ class Sources:
         key = _digest(settings, inventory.architecture, chosen)
 
         def make() -> AptPolicy:
-            results = _at_once(lambda source: self._apt_source(source, settings, chosen), settings.sources)
+            results = in_parallel(lambda source: self._apt_source(source, settings, chosen), settings.sources)
             indices = [index for result in results for index in result or ()]
             policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
             self._notice(*settings.problems, *policy.problems)
@@ -119,7 +115,7 @@ class Sources:
         if not settings.repositories:
             note = "the image has no repositories of apk"
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
-        results = _at_once(lambda pair: self._apk_source(*pair, settings), settings.repositories)
+        results = in_parallel(lambda pair: self._apk_source(*pair, settings), settings.repositories)
         found = [index for index in results if index is not None]
         policy = ApkPolicy(settings, found, complete=None not in results)
         return [policy.find(package) for package in packages]
@@ -148,7 +144,7 @@ class Sources:
                 return Finding(package=package, state=State.UNKNOWN, note="its index could not be read")
             return finding
 
-        found = _at_once(find, packages)
+        found = list(in_parallel(find, packages))
         with self._lock:
             self._reports.setdefault(name, SourceReport(kind=PYPI, name=name, state=SourceState.OK))
         return found
@@ -187,9 +183,3 @@ class Sources:
 def _digest(*values: Any) -> str:
     """Return a digest of settings. Images with the same settings share what was read."""
     return hashlib.sha256(msgspec.msgpack.encode(values)).hexdigest()
-
-
-def _at_once(work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-    """Return the results of `work` for all items, in their order."""
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        return list(threads.map(work, items))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.outdated.lineage import Lineages, Made, pinned_by_step, update_name, was_tried
 from chainbuild.outdated.model import Finding, SourceReport, State
 from chainbuild.outdated.sources import Sources
 from chainbuild.step_id import StepId
 from chainbuild.text import plural
-
-_AT_ONCE: Final = 4
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -118,8 +116,7 @@ def examine(lineages: Lineages, images: Iterable[tuple[str, Made]], sources: Sou
     Packages that are current have no row. One that several images have from the same step has one row.
     """
     named = list(images)
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        compared = list(threads.map(lambda pair: sources.compare(pair[1].inventory), named))
+    compared = in_parallel(lambda pair: sources.compare(pair[1].inventory), named, at_once=STREAMS)
     rows: dict[tuple[object, ...], Row] = {}
     for (name, made), findings in zip(named, compared, strict=True):
         for finding in findings:

@@ -11,16 +11,16 @@ Results are kept by TAG, the newest first; a TAG is derived from the readable ta
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct, field
 
 from chainbuild.errors import NotFoundInRegistryError, WrongUseError
+from chainbuild.in_parallel import in_parallel
 from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore, claimed_record, read_copy
-from chainbuild.records.tags import is_key, is_local_tag, is_machine_tag
+from chainbuild.records.tags import is_key, is_local_tag, is_machine_tag, packages_layer
 from chainbuild.references import ChainRegistry, Digest, ImageReference
 from chainbuild.registry.artifacts import referrers, subject_of
 from chainbuild.registry.client import RegistryClient
@@ -34,7 +34,6 @@ BUILT_AS: Final = "built as"
 
 No tag points at that manifest, but its layers are kept as long as it exists.
 """
-_AT_ONCE: Final = 8
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -97,12 +96,11 @@ def find_garbage(registries: Registries, repository: ImageReference, *, dropped:
     state = _read(registries, repository)
     kept_tags = tuple(tag for tag in state.by_tag if _is_root(tag) and tag not in dropped)
     keep_digests = _needed(state, [state.by_tag[tag] for tag in kept_tags])
+    keep_digests |= _package_lists(state, keep_digests)
     gone = tuple(held for digest, held in state.held.items() if digest not in keep_digests)
     gone += _attached_to(registries, repository, gone, frozenset(state.held))
-    kept = {blob for digest in keep_digests if digest in state.held for blob in state.held[digest].blobs}
-    return Garbage(
-        repository=repository, manifests=gone, kept_tags=tuple(sorted(kept_tags)), kept_blobs=frozenset(kept)
-    )
+    kept = _blobs(state, keep_digests)
+    return Garbage(repository=repository, manifests=gone, kept_tags=tuple(sorted(kept_tags)), kept_blobs=kept)
 
 
 def is_readable(tag: str) -> bool:
@@ -143,6 +141,16 @@ def _needed(state: _Repository, roots: Iterable[Digest]) -> frozenset[Digest]:
     return frozenset(kept)
 
 
+def _package_lists(state: _Repository, kept: Collection[Digest]) -> frozenset[Digest]:
+    """Return the extracts of layers that something kept has."""
+    layers = _blobs(state, kept)
+    return frozenset(digest for tag, digest in state.by_tag.items() if packages_layer(tag) in layers)
+
+
+def _blobs(state: _Repository, manifests: Iterable[Digest]) -> frozenset[Digest]:
+    return frozenset(blob for digest in manifests if digest in state.held for blob in state.held[digest].blobs)
+
+
 def _attached_to(
     registries: Registries, repository: ImageReference, deleted: Iterable[Held], known: frozenset[Digest]
 ) -> tuple[Held, ...]:
@@ -170,16 +178,15 @@ def _read(registries: Registries, repository: ImageReference) -> _Repository:
     client = registries.client(repository)
     state = _Repository(place=repository)
     tags = client.tags(repository.repository)
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        for manifests in pool.map(lambda tag: _hold(registries, client, repository, tag), tags):
-            for tag, held in manifests:
-                before = state.held.get(held.digest)
-                names = (*(before.tags if before else ()), *((tag,) if tag else ()))
-                state.held[held.digest] = Held(
-                    digest=held.digest, tags=names, blobs=held.blobs, children=held.children, record=held.record
-                )
-                if tag:
-                    state.by_tag[tag] = held.digest
+    for manifests in in_parallel(lambda tag: _hold(registries, client, repository, tag), tags):
+        for tag, held in manifests:
+            before = state.held.get(held.digest)
+            names = (*(before.tags if before else ()), *((tag,) if tag else ()))
+            state.held[held.digest] = Held(
+                digest=held.digest, tags=names, blobs=held.blobs, children=held.children, record=held.record
+            )
+            if tag:
+                state.by_tag[tag] = held.digest
     return state
 
 

@@ -34,6 +34,7 @@ from chainbuild.errors import (
     UnreachableError,
 )
 from chainbuild.host.user_folders import private_folder, read_private, state_home, write_private
+from chainbuild.in_parallel import in_parallel
 from chainbuild.model import Chain
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
@@ -129,7 +130,6 @@ def _read(path: Path) -> dict[str, float]:
 SCHEMA: Final = "chainbuild.index/2"
 PAYLOAD_TYPE: Final = "application/vnd.chainbuild.index.v2+json"
 _NO_COMPONENTS: Final = Components(dockerfile="", platform="")
-_AT_ONCE: Final = 8
 _MOST_MARKS: Final = 300
 """Three tags per TAG. Dropped marks are queried again."""
 # A page has up to 1,000 tags. The list is cut off if a repository has many more tags than its indexes explain.
@@ -142,6 +142,10 @@ class _Document(Struct, frozen=True, kw_only=True):
 
     records: dict[str, Record] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
+
+
+Update = tuple[Chain, Collection[Record], Mapping[str, str]]
+"""What to write into the index of a chain (see `RecordIndex.update`)."""
 
 
 class RecordIndex:
@@ -197,6 +201,12 @@ class RecordIndex:
         with suppress(RegistryError):
             self._update(self._own_place(chain), records, asked or {})
 
+    def update_all(self, updates: Collection[Update]) -> None:
+        """Update the indexes of several chains, each of which has an index of its own."""
+        with suppress(RegistryError):
+            self._indexes()
+        in_parallel(lambda update: self.update(*update), updates)
+
     def _update(self, place: ImageReference, records: Collection[Record], asked: Mapping[str, str]) -> None:
         previous = self._indexes().get(place, _Document())
         steps = {record.step for record in records}
@@ -215,11 +225,7 @@ class RecordIndex:
             return
         tags = self._tags_of(ImageReference(place.registry, place.repository), every=len(merged))
         untagged = {record.image for record in records if image_tag(record.image) not in tags}
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-            for _ in threads.map(lambda image: self._tag(place, image), untagged):
-                pass
+        in_parallel(lambda image: self._tag(place, image), untagged)
         # Write the index last: it never lists an image without a tag.
         _write(self._registries, place, documents, self._keyring, marks)
 
@@ -236,13 +242,7 @@ class RecordIndex:
                 for chain in self._chains
                 for key in self._keyring.trusted
             )
-            if len(places) > 1:
-                from concurrent.futures import ThreadPoolExecutor
-
-                with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-                    self._read = dict(zip(places, threads.map(self._index, places), strict=True))
-            else:
-                self._read = {place: self._index(place) for place in places}
+            self._read = dict(zip(places, in_parallel(self._index, places), strict=True))
         return self._read
 
     def _index(self, place: ImageReference) -> _Document:

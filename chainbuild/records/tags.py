@@ -8,6 +8,7 @@ from typing import Final
 from chainbuild.references import Digest, Platform
 
 PREFIX: Final = "k1-"
+_PACKAGES: Final = f"{PREFIX}packages-"
 _HEX: Final = frozenset("0123456789abcdef")
 _LONGEST: Final = 128
 
@@ -41,6 +42,18 @@ def image_record_tag(image: Digest) -> str:
 def image_tag(image: Digest) -> str:
     """Return the tag made of an image's digest: a list of tags shows that the image still exists."""
     return f"{PREFIX}image-{image.hex}"[:_LONGEST]
+
+
+def packages_tag(layer: Digest) -> str:
+    """Return the tag of the extract of a layer that says which packages it has."""
+    return f"{_PACKAGES}{layer.hex}"[:_LONGEST]
+
+
+def packages_layer(tag: str) -> Digest | None:
+    """Return the layer of such a tag; None for any other tag."""
+    digits = tag.removeprefix(_PACKAGES)
+    is_one = tag.startswith(_PACKAGES) and len(digits) == 64 and _HEX.issuperset(digits)
+    return Digest(f"sha256:{digits}") if is_one else None
 
 
 def index_tag(key_id: str, option: str, platform: str) -> str:

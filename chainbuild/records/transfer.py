@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -19,6 +18,7 @@ from msgspec import Struct, field
 from chainbuild.dockerfile import parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import DamagedContentError
+from chainbuild.in_parallel import in_parallel
 from chainbuild.patterns import regex
 from chainbuild.records.keys import Components
 from chainbuild.records.record import UNSIGNED_ARTIFACT_TYPE, Lookup, Record
@@ -28,8 +28,6 @@ from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.registry.artifacts import copy_attached, read_artifact
 from chainbuild.registry.images import copy_image
 from chainbuild.step_id import StepId
-
-_AT_ONCE: Final = 8
 
 
 class Transfer(Struct):
@@ -88,8 +86,7 @@ def _records(source: RecordStore) -> Iterator[tuple[str, Lookup]]:
     """Yield every record of a chain registry with its key: the valid ones, oldest first, then the others."""
     copies = source.chain.records
     keys = [tag for tag in source.registries.client(copies).tags(copies.repository) if is_key(tag)]
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        lookups = dict(zip(keys, threads.map(lambda key: source.look_up(copies, key), keys), strict=True))
+    lookups = dict(zip(keys, in_parallel(lambda key: source.look_up(copies, key), keys), strict=True))
     yield from sorted(lookups.items(), key=lambda item: item[1].record.built_at if item[1].record else float("inf"))
 
 

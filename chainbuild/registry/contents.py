@@ -12,7 +12,6 @@ import io
 import posixpath
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, cast
@@ -21,6 +20,7 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError, NotReadyError
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.references import ImageReference
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor
@@ -107,7 +107,6 @@ WHITEOUT: Final = ".wh."
 """The name prefix of a member that deletes files of lower layers (OCI image spec, layer, "Whiteouts")."""
 OPAQUE: Final = ".wh..wh..opq"
 """The name of a member that deletes everything that lower layers have in its folder (ibid., "Opaque Whiteout")."""
-_AT_ONCE: Final = 4
 _BUFFER: Final = 1 << 20
 
 
@@ -124,13 +123,12 @@ def origins(registries: Registries, place: ImageReference, layers: tuple[Descrip
     It also lists files that a later layer deletes. A hard link has the size of
     its target. Errors: `RegistryError`; `LimitError` for more files than an image can have.
     """
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        listings = threads.map(lambda layer: _listing(registries, place, layer), layers)
-        origins: dict[str, FileOrigin] = {}
-        files = limits.Budget(limits.ALL_MEMBERS, "the image", str(place))
-        for number, listing in enumerate(listings):
-            files.spend(len(listing))
-            origins |= {path: FileOrigin(number, size) for path, size in listing.items()}
+    listings = in_parallel(lambda layer: _listing(registries, place, layer), layers, at_once=STREAMS)
+    origins: dict[str, FileOrigin] = {}
+    files = limits.Budget(limits.ALL_MEMBERS, "the image", str(place))
+    for number, listing in enumerate(listings):
+        files.spend(len(listing))
+        origins |= {path: FileOrigin(number, size) for path, size in listing.items()}
     return origins
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.config import ImageConfig
@@ -22,7 +23,6 @@ from chainbuild.values import replace
 
 _DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 # Parallel transfers per image: a few hide the latency; more only share the bandwidth.
-_TRANSFERS: Final = 4
 
 
 class RemoteImage(Struct, frozen=True, kw_only=True):
@@ -304,8 +304,6 @@ def copy_blobs(
     needed = {blob.digest: blob for blob in blobs}
     if not needed:
         return
-    from concurrent.futures import ThreadPoolExecutor
-
     giver, taker = registries.client(source), registries.client(destination)
 
     def copy(blob: Descriptor) -> None:
@@ -316,9 +314,7 @@ def copy_blobs(
         body = Body(blob.size, lambda: giver.stream(source.repository, blob.digest, size=blob.size))
         taker.put_blob(destination.repository, body, digest=blob.digest)
 
-    with ThreadPoolExecutor(max_workers=min(_TRANSFERS, len(needed))) as threads:
-        for _ in threads.map(copy, needed.values()):
-            pass
+    in_parallel(copy, needed.values(), at_once=STREAMS)
 
 
 def is_intact(registries: Registries, reference: ImageReference, platform: Platform) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from msgspec import Struct
 
 from chainbuild.errors import NotFoundInRegistryError, Problem, WrongUseError
+from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.oci import Descriptor, Index
@@ -19,7 +19,6 @@ from chainbuild.release.planning import undecided
 from chainbuild.release.policies import PolicyCheck, policy_check_of
 from chainbuild.values import replace
 
-_AT_ONCE: Final = 4
 _UPDATE: Final = "Run chainbuild release update {name}, and review the difference."
 
 
@@ -55,13 +54,12 @@ def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> 
     """
     problems = list(undecided(plan))
     policy = policy_check_of(plan)
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as threads:
-        looks = threads.map(lambda image: _look(records, image, policy), plan.released)
-        moves: list[Move] = []
-        for image, look in zip(plan.released, looks, strict=True):
-            result, wrong = _moves_of(records, plan, image, look, begun=begun)
-            moves += result
-            problems += wrong
+    looks = in_parallel(lambda image: _look(records, image, policy), plan.released, at_once=STREAMS)
+    moves: list[Move] = []
+    for image, look in zip(plan.released, looks, strict=True):
+        result, wrong = _moves_of(records, plan, image, look, begun=begun)
+        moves += result
+        problems += wrong
     if not plan.released and not problems:
         problems.append(
             Problem(

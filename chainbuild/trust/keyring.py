@@ -105,6 +105,12 @@ class KeyRing:
         return keys
 
     @property
+    def has_signing_key(self) -> bool:
+        """Whether the user has a signing key. Errors: as `signing_key`."""
+        with self._lock:
+            return self._read_own() is not None
+
+    @property
     def signing_key(self) -> SigningKey:
         """Return the user's signing key; create it if missing.
 

@@ -10,7 +10,7 @@ from tests.support.imports import MODULES, ROOT, imports, parsed
 LEVELS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
-        "distributions errors minimize once patterns step_id toposort values",
+        "distributions errors in_parallel minimize once patterns step_id toposort values",
         "host step_warnings text",
         "events html_page",
         "limits references trust yamlspec",
@@ -51,6 +51,13 @@ def test_packages_import_only_packages_below_them() -> None:
         and level_of(other.split(".")[1]) >= level_of(module.split(".")[1])
     ]
     assert wrong == []
+
+
+def test_architecture_page_shows_the_levels() -> None:
+    page = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = page.partition("## Imports point down")[2].partition("```text\n")[2].partition("```")[0]
+    levels = [sorted(level - {"__main__"}) for level in reversed(LEVELS)]
+    assert [line.split() for line in shown.splitlines()] == [level for level in levels if level]
 
 
 def test_files_do_not_import_each_other() -> None:

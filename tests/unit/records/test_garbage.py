@@ -15,10 +15,11 @@ from chainbuild.images.attachments import attach_bill, attached_bill
 from chainbuild.records.garbage import Garbage, collect, find_all_garbage, find_garbage
 from chainbuild.records.keys import Components
 from chainbuild.records.record import PAYLOAD_TYPE, Record
-from chainbuild.records.tags import is_key
+from chainbuild.records.tags import is_key, packages_layer, packages_tag
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import referrers_tag
+from chainbuild.registry.artifacts import put_artifact, referrers_tag
 from chainbuild.registry.images import RemoteImage, platforms_of, read_index, resolve
+from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeHost, FakeRegistry
@@ -370,6 +371,25 @@ def test_attachment_is_kept_and_deleted_with_its_image(world: World, own_list: b
     before = dict(world.host.manifests)
     clean(world, 1)
     assert world.host.manifests == before
+
+
+def test_package_list_of_a_layer_stays_as_long_as_an_image_has_the_layer(world: World) -> None:
+    for number, cpu in enumerate(("ONE", "TWO"), start=1):
+        run_as(world, f"v{number}", cpu=cpu)
+    layers = [
+        {layer.digest for layer in resolve(world.registries, PLACE.with_tag(f"{tag}-stock-amd64"), AMD64).layers}
+        for tag in ("v1", "v2")
+    ]
+    old, new = layers[0] - layers[1], layers[1]
+    assert old
+    for layer in old | new:
+        name = PLACE.with_tag(packages_tag(layer))
+        put_artifact(world.registries, name, artifact_type="application/x", content=layer.hex.encode())
+    (garbage,) = (one for one in clean(world, 1) if one.repository == PLACE)
+    left = {found for _, tag in world.host.tags if (found := packages_layer(tag))}
+    assert left == new
+    assert not {digest_of(layer.hex.encode()) for layer in new} & set(garbage.freed_blobs())
+    assert {digest_of(layer.hex.encode()) for layer in old} <= set(garbage.freed_blobs())
 
 
 def gzip_of(raw: bytes) -> bytes:
