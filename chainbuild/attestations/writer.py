@@ -6,18 +6,22 @@ Everything is a function of the records and the key, so attesting an image again
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from chainbuild.attestations.cosign import attestation_layer, replaces, signature_layer
 from chainbuild.attestations.provenance import PROVENANCE_TYPE, BuiltStep, provenance_predicate
 from chainbuild.attestations.statement import SPDX_TYPE, sign_statement, statement_bytes
 from chainbuild.attestations.verification import read_signers, trusted_signers
 from chainbuild.images.attachments import attached_bill
-from chainbuild.references import ImageReference
+from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import read_index
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.signed_tags import Kind, put_signed
 from chainbuild.trust.keyring import KeyRing
+
+_NO_PLATFORM: Final = Platform.from_oci("unknown", "unknown")
+"""The platform of BuildKit's attestation manifests."""
 
 
 def sign_image(registries: Registries, keyring: KeyRing, image: ImageReference) -> bool:
@@ -55,15 +59,19 @@ def attest_image(registries: Registries, keyring: KeyRing, image: ImageReference
 def sign_index(registries: Registries, keyring: KeyRing, index: ImageReference) -> bool:
     """Sign the index under a name if a trusted key has signed each of its images; return whether it is signed now.
 
-    An index keeps images that others put into it: a signature over it must not vouch for what nobody trusted has signed. A
-    name of something else than an index is left alone. Errors: as `sign_image`.
+    An index keeps images that others put into it: a signature over it must not vouch for what nobody trusted has signed.
+    Only BuildKit's attestation manifests need no signature, and only for a platform that no client asks for: clients differ
+    on which other children are images (containerd takes one without a platform). A name of something else than an index is
+    left alone. Errors: as `sign_image`.
     """
     found = read_index(registries, index)
     if found is None:
         return True
     place = ImageReference(index.registry, index.repository)
     signers = trusted_signers(keyring)
-    for child in found.images:
+    for child in found.manifests:
+        if child.is_attestation and child.platform == _NO_PLATFORM:
+            continue
         by, _ = read_signers(registries, place.with_digest(child.digest), signers)
         if not by:
             return False
