@@ -210,7 +210,7 @@ def test_key_of_cosign_in_a_file_verifies_its_signatures(tmp_path: Path) -> None
     "text", ["missing.pub", "other.pub", "binary.pub", "words.pub", "folder", "ed25519:AA", "a\0b"]
 )
 def test_text_that_is_no_key_is_a_problem(tmp_path: Path, text: str) -> None:
-    other = rsa.generate_private_key(65537, 2048).public_key()
+    other = rsa.generate_private_key(65537, 1024).public_key()
     (tmp_path / "other.pub").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     (tmp_path / "binary.pub").write_bytes(b"\xff\x00")
     (tmp_path / "words.pub").write_text("-----BEGIN PUBLIC KEY-----\nnone\n-----END PUBLIC KEY-----\n")
