@@ -13,9 +13,11 @@ from chainbuild.attestations.provenance import PROVENANCE_TYPE, BuiltStep, prove
 from chainbuild.attestations.statement import SPDX_TYPE, sign_statement, statement_bytes
 from chainbuild.attestations.verification import read_signers, trusted_signers
 from chainbuild.images.attachments import attached_bill
+from chainbuild.records.notes import BILL
+from chainbuild.records.record import Record
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.images import read_index
-from chainbuild.registry.oci import Descriptor
+from chainbuild.registry.oci import Descriptor, digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.signed_tags import Kind, put_signed
 from chainbuild.trust.keyring import KeyRing
@@ -38,12 +40,13 @@ def sign_image(registries: Registries, keyring: KeyRing, image: ImageReference) 
 def attest_image(registries: Registries, keyring: KeyRing, image: ImageReference, steps: Sequence[BuiltStep]) -> None:
     """Sign an image, its provenance and its attached bill of materials. `steps` is its chain (see `lineage.chain_of`).
 
-    Errors: as `sign_image`.
+    A bill of materials is signed only if the record of the image has its digest: anyone who can write to the registry can
+    attach another one. Errors: as `sign_image`.
     """
     if image.digest is None:
         raise ValueError("only what a digest names can be attested")
     predicates = {PROVENANCE_TYPE: provenance_predicate(steps)}
-    if bill := attached_bill(registries, image):
+    if bill := _recorded_bill(registries, image, steps[-1].record):
         predicates[SPDX_TYPE] = bill
     layers = [
         attestation_layer(
@@ -54,6 +57,14 @@ def attest_image(registries: Registries, keyring: KeyRing, image: ImageReference
     _put(registries, image, "att", layers)
     # The signature is last: whoever finds it finds the attestations, too.
     sign_image(registries, keyring, image)
+
+
+def _recorded_bill(registries: Registries, image: ImageReference, record: Record) -> bytes | None:
+    bill = attached_bill(registries, image)
+    if bill is None or str(digest_of(bill)) == record.notes.get(BILL):
+        return bill
+    registries.notice(f"{image}: the attached bill of materials is not signed, because its digest is not in the record")
+    return None
 
 
 def sign_index(registries: Registries, keyring: KeyRing, index: ImageReference) -> bool:

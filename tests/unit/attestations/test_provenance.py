@@ -23,14 +23,16 @@ from chainbuild.attestations.provenance import (
     provenance_predicate,
 )
 from chainbuild.attestations.statement import SPDX_TYPE, Statement, StatementError, statement_bytes
+from chainbuild.images.attachments import attach_bill
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.references import Digest
+from chainbuild.registry.signed_tags import KINDS, signed_tag
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.attestations import COMMIT, SOURCE, attested_world, result_of, statements
 from tests.support.keys import signing_key
-from tests.support.world import World
+from tests.support.world import REPOSITORY, World
 
 IMAGE = Digest("sha256:" + "a" * 64)
 
@@ -128,6 +130,19 @@ def test_provenance_has_the_commit_and_verdicts(document: dict[str, Any]) -> Non
 
 def test_bill_of_materials_is_attested_unchanged(world: World) -> None:
     assert statements(world, result_of(world))[SPDX_TYPE]["predicate"] == json.loads(world.driver.bill)
+
+
+def test_attached_bill_of_another_author_is_not_signed(tmp_path: Path) -> None:
+    """Anyone with write access can attach a bill of materials, and have the result considered again."""
+    world = attested_world(tmp_path)
+    image = result_of(world)
+    attach_bill(world.registries, image.reference, b'{"spdxVersion":"SPDX-2.3","name":"forged"}')
+    for kind in KINDS:
+        world.host.tags.pop((REPOSITORY, signed_tag(image.digest, kind)))
+    world.drop_indexes()
+    assert world.run().succeeded
+    assert set(statements(world, image)) == {PROVENANCE_TYPE}
+    assert any("bill of materials is not signed" in text for text in world.messages)
 
 
 def test_account_tells_what_the_provenance_says(document: dict[str, Any]) -> None:
