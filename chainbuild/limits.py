@@ -167,6 +167,9 @@ SIGNED_CLAIM: Final = Limit("the size of a signed claim", 64 << 10)
 ATTESTATIONS: Final = Limit("the signatures and attestations of an image", 1_000, "entries")
 # A statement about how an image was made: 300 bytes for each file that a step copies.
 STATEMENT: Final = Limit("the size of an attestation", 64 << 20)
+# All attestations of an image together. A statement and a bill of materials of the largest images have 60 MB; several signers
+# may attest the same image.
+STATEMENTS: Final = Limit("the size of all attestations of an image", 512 << 20)
 # A public key in PEM has 200 bytes.
 KEY_FILE: Final = Limit("the size of a key", 64 << 10)
 

@@ -50,6 +50,8 @@ class StepAccount(Struct, frozen=True, kw_only=True):
     files: Mapping[str, str] = field(default_factory=dict)
     images: tuple[InputImage, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """The names of image inputs whose digest the record does not have."""
     warnings: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +85,19 @@ class Account(Struct, frozen=True, kw_only=True):
     def bases(self) -> tuple[InputImage, ...]:
         """Return the base images of the chain and of the production stage, each once."""
         return tuple(dict.fromkeys(image for step in self.steps for image in step.images if image.is_base))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Return what the provenance does not have of the chain: steps, and the digests of images."""
+        names = {step.step for step in self.steps}
+        return tuple(
+            text
+            for step in self.steps
+            for text in (
+                *(f"{parent[:80]}, a parent of {step.step}" for parent in step.parents.values() if parent not in names),
+                *(f"the image that {step.step} was built from as {name[:80]}" for name in step.unknown),
+            )
+        )
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -132,6 +147,7 @@ class _Internal(Struct, frozen=True):
     signed_by: str = field(name="signedBy", default="")
     built_at: str = field(name="builtAt", default="")
     parents: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = field(name="unknownImages", default=())
     notes: Mapping[str, str] = field(default_factory=dict)
     warnings: int = 0
 
@@ -168,6 +184,8 @@ def _steps(predicate: _Predicate) -> tuple[StepAccount, ...]:
     by_step: dict[str, list[Resource]] = {}
     for resource in (*definition.dependencies, *predicate.run.byproducts):
         by_step.setdefault(_mark(resource, "step"), []).append(resource)
+    if not by_step.keys() <= {"", *(each.step for each in parameters)}:
+        raise ValueError("it has resources of a step that it does not have")
     return tuple(
         _step(given, record, by_step.get(given.step, ())) for given, record in zip(parameters, records, strict=True)
     )
@@ -202,6 +220,7 @@ def _step(given: _Parameters, record: _Internal, resources: Sequence[Resource]) 
             Verdict(proof=resource.name, summary=resource.text, passed=_mark(resource, "outcome") == "passed")
             for resource in by_kind.get("verdict", ())
         ),
+        unknown=record.unknown,
         warnings=record.warnings,
         notes=record.notes,
     )

@@ -5,6 +5,7 @@ To write the published schema: python -m chainbuild.attestations.policy > docs/p
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from chainbuild import limits
+from chainbuild.attestations.base_patterns import ImagePattern
 from chainbuild.attestations.verification import Signer
 from chainbuild.errors import DamagedContentError, Problem, WrongUseError
 from chainbuild.text import parse_duration
@@ -78,7 +80,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     shown: str
     signed_by: tuple[Signer, ...] = ()
-    base_from: tuple[str, ...] = ()
+    base_from: tuple[ImagePattern, ...] = ()
     tests_passed: tuple[str, ...] = ()
     no_unsigned_parent: bool = False
     not_older_than: float = 0.0
@@ -112,20 +114,33 @@ def parse_policy(raw: bytes, shown: str, folder: Path) -> Policy:
         key = reader.parsed(lambda text: read_verification_key(text, folder), text, SIGNED_BY, name)
         if key is not None:
             signers.append(Signer(key=key, name=name))
+    if values.get(SIGNED_BY) == {} and not reader.problems:
+        reader.add((SIGNED_BY,), f"{SIGNED_BY} is an empty table", "List a key, or remove the line.")
+    patterns = [
+        reader.parsed(ImagePattern.parse, text, BASE_FROM, number)
+        for number, text in enumerate(values.get(BASE_FROM) or ())
+    ]
     age = values.get(NOT_OLDER_THAN)
-    seconds = reader.parsed(parse_duration, age, NOT_OLDER_THAN) if age else None
+    seconds = reader.parsed(_age, age, NOT_OLDER_THAN) if age else None
     if reader.problems:
         raise WrongUseError(reader.problems)
     return Policy(
         shown=shown,
         signed_by=tuple(signers),
-        base_from=tuple(values.get(BASE_FROM) or ()),
+        base_from=tuple(pattern for pattern in patterns if pattern is not None),
         tests_passed=tuple(values.get(TESTS_PASSED) or ()),
         no_unsigned_parent=bool(values.get(NO_UNSIGNED_PARENT)),
         not_older_than=seconds or 0.0,
         release=values.get(RELEASE) or WARNING,
         lines={key: content.line(key) for key in values},
     )
+
+
+def _age(text: str) -> float:
+    seconds = parse_duration(text)
+    if not 0 < seconds < math.inf:
+        raise WrongUseError(f"{text!r} is no limit", hint="Write a duration longer than zero, as in 30d.")
+    return seconds
 
 
 def read_verification_key(text: str, folder: Path = Path()) -> VerificationKey:

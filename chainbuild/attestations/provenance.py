@@ -25,11 +25,15 @@ from msgspec import Struct, to_builtins
 from chainbuild import __version__
 from chainbuild.attestations.statement import Resource, text_content
 from chainbuild.errors import WrongUseError
+from chainbuild.images.resolver import EMPTY
 from chainbuild.records.notes import BASE, COMMIT, DIRTY, DOCKERFILE, SOURCE, digest_note, image_note
 from chainbuild.records.record import Record
+from chainbuild.records.tags import PREFIX
 from chainbuild.references import ImageReference
 from chainbuild.registry.oci import canonical
+from chainbuild.step_id import StepId
 from chainbuild.text import without_login
+from chainbuild.values import replace
 
 PROVENANCE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "https://chainbuild.github.io/provenance/chain/v1"
@@ -51,6 +55,7 @@ class BuiltStep(Struct, frozen=True, kw_only=True):
 
 def provenance_predicate(steps: Sequence[BuiltStep]) -> bytes:
     """Return the predicate for the image of the last step. `steps` has the whole chain, lowest first, at least one."""
+    steps = _with_unique_ids(steps)
     records = [step.record for step in steps]
     by_key = {record.key: record for record in records}
     started = min(record.built_at - max(record.seconds, 0.0) for record in records)
@@ -77,6 +82,23 @@ def provenance_predicate(steps: Sequence[BuiltStep]) -> bytes:
         },
     }
     return canonical(_plain(document))
+
+
+def _with_unique_ids(steps: Sequence[BuiltStep]) -> list[BuiltStep]:
+    """Return the steps with ids that occur once: a base image may come from a tree with the same names.
+
+    The upper step keeps its id; that of the lower one gets the start of its key.
+    """
+    upper: set[StepId] = set()
+    unique: list[BuiltStep] = []
+    for step in reversed(steps):
+        record = step.record
+        if record.step in upper:
+            mark = record.key.removeprefix(PREFIX)[:12]
+            record = replace(record, step=replace(record.step, name=f"{record.step.name}@{mark}"))
+        upper.add(record.step)
+        unique.append(replace(step, record=record))
+    return unique[::-1]
 
 
 def timestamp(seconds: float) -> str:
@@ -117,11 +139,12 @@ def _internal(step: BuiltStep, by_key: Mapping[str, Record]) -> dict[str, Any]:
         "seconds": round(record.seconds, 3),
         "builder": record.builder,
         "parents": parents,
+        "unknownImages": [name for name in sorted(record.components.images) if _is_unknown(record, name)],
         "facts": dict(record.components.facts),
         "notes": notes,
         "warnings": record.warnings.total,
     }
-    return {name: value for name, value in values.items() if value not in ("", {}, 0)}
+    return {name: value for name, value in values.items() if value not in ("", {}, [], 0)}
 
 
 # Dependencies ---------------------------------------------------------------------------------------------------------
@@ -183,6 +206,12 @@ def _image(record: Record, name: str, by_key: Mapping[str, Record]) -> Resource 
         digest={"sha256": digest},
         reference=reference,
     )
+
+
+def _is_unknown(record: Record, name: str) -> bool:
+    """Return whether an image input has no digest in the record, and is not a step's or `scratch`."""
+    note = record.notes.get(digest_note(name), "")
+    return name not in record.parents and not _hex(note) and note != EMPTY
 
 
 def _remote_digest(identity: str) -> dict[str, str]:

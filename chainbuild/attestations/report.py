@@ -70,7 +70,7 @@ def verify_provenance(
     signed = [each for each in evidence.provenance if wanted & {signer.key.id for signer in each.signers}]
     if policy is None or not signed:
         return ProvenanceReport(image=image, evidence=evidence, attested=_newest(signed), policy=policy)
-    is_signed = _Bases(records.registries, _unique((*accepted, *rules)))
+    is_signed = _Bases(records.registries, rules or accepted)
     results = [
         (each, violations(policy, evidence, each, each.account, now=now, is_signed=is_signed))
         for each in signed

@@ -24,6 +24,8 @@ from chainbuild.trust.keyring import KeyRing
 from chainbuild.values import convert
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+_READ_TYPES: Final = frozenset({STATEMENT_TYPE, "https://in-toto.io/Statement/v0.1"})
+"""`cosign attest` still writes version 0.1, which differs in nothing that is read here."""
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 SPDX_TYPE: Final = "https://spdx.dev/Document"
 """The predicate type of bills of materials (spec/predicates/spdx2.md), as `cosign attest --type spdxjson` writes it."""
@@ -90,8 +92,8 @@ class Statement(Struct, frozen=True, kw_only=True):
             raise StatementError(error.message) from error
         except ValueError as error:
             raise StatementError(f"not an in-toto statement: {error}") from error
-        if statement.type != STATEMENT_TYPE:
-            raise StatementError(f"not an in-toto statement of version 1, but {statement.type[:80]!r}")
+        if statement.type not in _READ_TYPES:
+            raise StatementError(f"not an in-toto statement of version 1 or 0.1, but {statement.type[:80]!r}")
         if not statement.subject:
             raise StatementError("it has no subject")
         if not all(subject.digest for subject in statement.subject):

@@ -6,16 +6,18 @@ this image, an attestation only if one of them signed a statement whose subject 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.attestations.account import Account, read_account
+from chainbuild.attestations.bundles import SIGN_TYPE, bundle_layer, list_bundles, read_envelope
 from chainbuild.attestations.cosign import CLAIM_MEDIA_TYPE, PREDICATE_TYPE, ClaimError, check_claim, signature_of
 from chainbuild.attestations.provenance import PROVENANCE_TYPE
 from chainbuild.attestations.statement import PAYLOAD_TYPE, Statement, StatementError
-from chainbuild.errors import DamagedContentError, NotFoundInRegistryError
+from chainbuild.errors import DamagedContentError, NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.oci import Descriptor, Manifest
 from chainbuild.registry.pool import Registries
@@ -24,6 +26,9 @@ from chainbuild.trust.envelope import MEDIA_TYPE as ENVELOPE_MEDIA_TYPE
 from chainbuild.trust.envelope import Envelope, EnvelopeError
 from chainbuild.trust.keyring import KeyRing
 from chainbuild.trust.verification_keys import VerificationKey
+
+_NOT_COUNTED: Final = (ClaimError, StatementError, EnvelopeError, DamagedContentError, NotFoundInRegistryError)
+"""The errors of a signature or attestation that does not count; all others of a registry say nothing about it."""
 
 
 class Signer(Struct, frozen=True, kw_only=True):
@@ -73,18 +78,25 @@ def read_evidence(registries: Registries, image: ImageReference, signers: Sequen
     """
     if image.digest is None:
         raise ValueError("only what a digest names can be verified")
-    by, refusals = read_signers(registries, image, signers)
+    by, refusals = _signatures(registries, image, image.digest, signers)
     refused = [*refusals]
     statements: list[Attested] = []
+    budget = limits.Budget(limits.STATEMENTS, "what is attached to it", str(image))
     for what, layer in _layers(registries, image, "att", refused):
         try:
             if layer.media_type != ENVELOPE_MEDIA_TYPE:
                 raise StatementError(f"it is no DSSE envelope but {layer.media_type[:60]!r}")
+            budget.spend(layer.size)
             content = layer_content(registries, image, layer, limits.STATEMENT)
             statements.append(open_attestation(content, image.digest, signers, layer.annotation(PREDICATE_TYPE)))
-        except (StatementError, EnvelopeError, DamagedContentError, NotFoundInRegistryError) as error:
+        except _NOT_COUNTED as error:
             refused.append(Refusal(what=what, why=_why(error)))
-    return Evidence(signers=by, statements=tuple(statements), refused=tuple(refused))
+    for attested in _bundled(registries, image, image.digest, signers, refused, budget):
+        if attested.statement.predicate_type == SIGN_TYPE:
+            by += attested.signers
+        else:
+            statements.append(attested)
+    return Evidence(signers=tuple(dict.fromkeys(by)), statements=tuple(statements), refused=tuple(refused))
 
 
 def read_signers(
@@ -92,18 +104,54 @@ def read_signers(
 ) -> tuple[tuple[Signer, ...], tuple[Refusal, ...]]:
     """Return which signers have signed the image of the reference's digest, and the signatures that do not count.
 
-    Errors: as `read_evidence`.
+    Bundles are read only if there is no signature in cosign's older form. Errors: as `read_evidence`.
     """
     if image.digest is None:
         raise ValueError("only what a digest names can be verified")
+    by, refusals = _signatures(registries, image, image.digest, signers)
+    if by:
+        return by, refusals
+    refused = [*refusals]
+    budget = limits.Budget(limits.STATEMENTS, "what is attached to it", str(image))
+    bundled = _bundled(registries, image, image.digest, signers, refused, budget)
+    by = tuple(signer for each in bundled if each.statement.predicate_type == SIGN_TYPE for signer in each.signers)
+    return tuple(dict.fromkeys(by)), tuple(refused)
+
+
+def _signatures(
+    registries: Registries, image: ImageReference, digest: Digest, signers: Sequence[Signer]
+) -> tuple[tuple[Signer, ...], tuple[Refusal, ...]]:
     by: list[Signer] = []
     refused: list[Refusal] = []
     for what, layer in _layers(registries, image, "sig", refused):
         try:
-            by += _check_signature(registries, image, image.digest, layer, signers)
-        except (ClaimError, DamagedContentError, NotFoundInRegistryError) as error:
+            by += _check_signature(registries, image, digest, layer, signers)
+        except _NOT_COUNTED as error:
             refused.append(Refusal(what=what, why=_why(error)))
     return tuple(dict.fromkeys(by)), tuple(refused)
+
+
+def _bundled(
+    registries: Registries,
+    image: ImageReference,
+    digest: Digest,
+    signers: Sequence[Signer],
+    refused: list[Refusal],
+    budget: limits.Budget,
+) -> Iterator[Attested]:
+    """Yield the verified statements of bundles. A registry that does not list them has none: they only add to the rest."""
+    try:
+        rows = list_bundles(registries, image)
+    except RegistryError as error:
+        refused.append(Refusal(what="all bundles", why=_why(error)))
+        return
+    for number, row in enumerate(rows, start=1):
+        try:
+            layer = bundle_layer(registries, image, row)
+            budget.spend(layer.size)
+            yield open_attestation(read_envelope(registries, image, layer), digest, signers)
+        except _NOT_COUNTED as error:
+            refused.append(Refusal(what=f"bundle {number}", why=_why(error)))
 
 
 def envelopes_of(registries: Registries, image: ImageReference) -> tuple[bytes, ...]:
@@ -129,7 +177,7 @@ def open_attestation(content: bytes, image: Digest, signers: Sequence[Signer], a
     envelope = Envelope.parse(content)
     if envelope.payload_type != PAYLOAD_TYPE:
         raise EnvelopeError(f"a statement of another type, {envelope.payload_type[:60]!r}")
-    valid = set(envelope.valid_keys([signer.key for signer in signers]))
+    valid = set(envelope.valid_keys([signer.key for signer in signers], by_id=False))
     if not valid:
         raise EnvelopeError(_unsigned(envelope, signers))
     statement = Statement.parse(envelope.payload)
@@ -184,4 +232,4 @@ def _unsigned(envelope: Envelope, signers: Sequence[Signer]) -> str:
 def _why(error: Exception) -> str:
     if isinstance(error, NotFoundInRegistryError):
         return "the registry has lost its content"
-    return error.message if isinstance(error, DamagedContentError) else str(error)
+    return error.message if isinstance(error, RegistryError) else str(error)

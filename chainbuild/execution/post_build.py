@@ -15,8 +15,10 @@ from chainbuild.layouts.test_files import VERDICT, has_passed
 from chainbuild.model import CHAIN_IMAGE, Step, StepKind
 from chainbuild.proof.switches import is_on, switches
 from chainbuild.proof.trace.proof import TraceProof, proofs_stand, trace_stands
+from chainbuild.records.notes import BILL
 from chainbuild.records.record import Record
 from chainbuild.registry.images import RemoteImage, replace_config
+from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
 from chainbuild.step_warnings import OF_TESTS, read_report_warnings
 from chainbuild.text import plural
@@ -195,10 +197,11 @@ class StageFinisher:
             if imported := proof.prove(report.pythons):
                 verdicts[python.VERDICT] = imported
                 warnings += proof.warnings
+        notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
         if report.bill:
             attach_bill(self._registries, image.reference, report.bill)
+            notes[BILL] = str(digest_of(report.bill))
         traced = self._trace.prove(step, image, inputs["BASE_IMAGE"], _image_contexts(spec))
-        notes = {BUILT_AS: str(built.digest)} if built.digest != image.digest else {}
         return FinishedImage(
             image=image,
             verdicts={**verdicts, **traced.verdicts},

@@ -39,7 +39,7 @@ from chainbuild.rebase.tree import ImageTree
 from chainbuild.records.garbage import BUILT_AS
 from chainbuild.records.keys import Components
 from chainbuild.records.labels import identity_of
-from chainbuild.records.notes import REBASED, digest_note
+from chainbuild.records.notes import BILL, REBASED, digest_note
 from chainbuild.records.record import Record
 from chainbuild.records.tags import is_key
 from chainbuild.references import Digest
@@ -312,7 +312,9 @@ class StepRebaser:
         notes = {BUILT_AS: str(image.digest)}
         image = replace_config(self._registries, image, final, destination)
         if attached_bill(self._registries, moved.built.reference) is not None:
-            attach_bill(self._registries, image.reference, bill_of(self._registries, image, exact_name(image)))
+            bill = bill_of(self._registries, image, exact_name(image))
+            attach_bill(self._registries, image.reference, bill)
+            notes[BILL] = str(digest_of(bill))
         return Composed(image=image, verdicts=verdicts, notes=notes)
 
     def _record(
@@ -321,7 +323,7 @@ class StepRebaser:
         """Return the record. Its age and duration are those of the build: what a RUN fetched is that old."""
         step, last = moved.step, moved.last
         kept = {name: text for name, text in last.verdicts.items() if name not in (*OF_RUNS, LIBRARIES, REBASE)}
-        notes = {name: text for name, text in last.notes.items() if name not in {BUILT_AS, REBASED}}
+        notes = {name: text for name, text in last.notes.items() if name not in {BILL, BUILT_AS, REBASED}}
         parent = moved.images.get(step.parent)
         record = Record.of_image(
             composed.image,

@@ -15,6 +15,8 @@ BASE: Final = "base"
 """The name of the image input that the image is based on, if that image is not a step's."""
 REBASED: Final = "rebased"
 """How an image was rebased: `from IMAGE onto IMAGE`."""
+BILL: Final = "bill of materials"
+"""The digest of the bill of materials that was made for the image, `sha256:…`: what is attached to it is not signed."""
 
 
 def digest_note(name: str) -> str:

@@ -1,18 +1,20 @@
 """DSSE envelopes: a payload, its type, and signatures over both.
 
 The form is that of the DSSE 1.0 specification (secure-systems-lab/dsse): JSON with `payload` in base64, `payloadType`,
-and `signatures` of `keyid` and `sig`. What is signed is the pre-authentication encoding (PAE) of type and payload, so no
+and `signatures` of `keyid` and `sig`. Standard base64 is written, and the URL-safe one is read, too, as the specification
+requires. What is signed is the pre-authentication encoding (PAE) of type and payload, so no
 signature over one type of statement can be used for another. Our signatures also carry the public key as `publicKey`, a
 hint for users who want to trust that key. It decides nothing: signatures are verified with trusted keys only.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, field, to_builtins
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PublicKey, SigningKey
@@ -67,7 +69,12 @@ class Envelope(Struct, frozen=True, kw_only=True):
         """Read an envelope. Errors: `EnvelopeError`."""
         try:
             # As text: msgspec does not decode fields that it skips.
-            return decode_json(raw.decode(), cls)
+            text = raw.decode()
+            try:
+                return decode_json(text, cls)
+            except ValidationError:
+                # msgspec decodes only standard base64.
+                return decode_json(text, _UrlSafeEnvelope).decoded
         except (ValueError, RecursionError) as error:
             raise EnvelopeError(f"not a DSSE envelope ({error})") from error
 
@@ -87,14 +94,18 @@ class Envelope(Struct, frozen=True, kw_only=True):
         others = tuple(signature for signature in self.signatures if signature.key_id != key.public.id)
         return Envelope(payload_type=self.payload_type, payload=self.payload, signatures=(*others, *added))
 
-    def valid_keys(self, candidates: Iterable[Key]) -> tuple[Key, ...]:
-        """Return the candidates that made a valid signature, in order. A signature without a key id may be of any key."""
+    def valid_keys(self, candidates: Iterable[Key], *, by_id: bool = True) -> tuple[Key, ...]:
+        """Return the candidates that made a valid signature, in order.
+
+        `by_id`: a key id is that of the key as chainbuild computes it, or missing. Other programs write ids of their own,
+        which may say nothing about the key.
+        """
         message = pae(self.payload_type, self.payload)
         return tuple(
             key
             for key in candidates
             if any(
-                signature.key_id in {"", key.id} and key.verifies(signature.value, message)
+                (not by_id or signature.key_id in {"", key.id}) and key.verifies(signature.value, message)
                 for signature in self.signatures
             )
         )
@@ -103,6 +114,39 @@ class Envelope(Struct, frozen=True, kw_only=True):
     def raw(self) -> bytes:
         """Return the envelope's bytes; the same envelope gives the same bytes."""
         return json.dumps(to_builtins(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+class _UrlSafeSignature(Struct, frozen=True, kw_only=True):
+    """A signature whose base64 is not decoded."""
+
+    keyid: str = ""
+    sig: str
+    public_key: str | UnsetType = field(name="publicKey", default=UNSET)
+
+
+class _UrlSafeEnvelope(Struct, frozen=True, kw_only=True):
+    """An envelope whose base64 is not decoded."""
+
+    payload_type: str = field(name="payloadType")
+    payload: str
+    signatures: Annotated[tuple[_UrlSafeSignature, ...], Meta(max_length=MOST_SIGNATURES)]
+
+    @property
+    def decoded(self) -> Envelope:
+        """Return the envelope. Errors: `ValueError`."""
+        signatures = tuple(
+            Signature(key_id=each.keyid, value=_any_base64(each.sig), public_key=each.public_key)
+            for each in self.signatures
+        )
+        return Envelope(payload_type=self.payload_type, payload=_any_base64(self.payload), signatures=signatures)
+
+
+def _any_base64(text: str) -> bytes:
+    """Decode base64 of either alphabet (RFC 4648, sections 4 and 5), with padding. Errors: `ValueError`."""
+    return base64.b64decode(text.translate(_TO_STANDARD), validate=True)
+
+
+_TO_STANDARD: Final = str.maketrans("-_", "+/")
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:

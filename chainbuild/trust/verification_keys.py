@@ -1,20 +1,25 @@
-"""Keys that verify the signatures of others: chainbuild's Ed25519 keys, and the ECDSA P-256 keys that cosign makes by default.
+"""Keys that verify the signatures of others: chainbuild's Ed25519 keys, and the ECDSA P-256 and RSA keys of cosign.
 
-cosign signs with ECDSA over P-256 and SHA-256 ("Signature Schemes" of its signature specification) and verifies with any
-key of a PEM file, also an Ed25519 key (`LoadVerifier` of sigstore/sigstore). chainbuild signs with Ed25519 only.
+cosign makes keys for ECDSA over P-256 and SHA-256 ("Signature Schemes" of its signature specification), signs with imported
+RSA keys, too (PKCS #1 v1.5 and SHA-256), and verifies with any key of a PEM file, also an Ed25519 key (`LoadVerifier` of
+sigstore/sigstore). chainbuild signs with Ed25519 only.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from chainbuild.errors import WrongUseError
 from chainbuild.trust.keys import PUBLIC_PREFIX, SHORT, PublicKey
 
-KEY_HINT = f"Use a PEM file with an Ed25519 or ECDSA P-256 key, or {PUBLIC_PREFIX}…, as chainbuild trust key prints it."
+KEY_HINT = (
+    f"Use a PEM file with an Ed25519, ECDSA P-256 or RSA key, or {PUBLIC_PREFIX}…, as chainbuild trust key prints it."
+)
+_LEAST_RSA_BITS: Final = 2048
+"""As sigstore: shorter keys can be broken (NIST SP 800-131A)."""
 
 
 class VerificationKey(Protocol):
@@ -55,8 +60,36 @@ class EcdsaKey(Struct, frozen=True):
         return True
 
 
+class RsaKey(Struct, frozen=True):
+    """An RSA public key, as SubjectPublicKeyInfo in DER. Signatures are PKCS #1 v1.5, over SHA-256."""
+
+    der: bytes
+
+    @property
+    def id(self) -> str:
+        """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
+        return hashlib.sha256(self.der).hexdigest()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the signature over the message was made with this key's private half."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        key = load_der_public_key(self.der)
+        if not isinstance(key, RSAPublicKey):
+            return False
+        try:
+            key.verify(signature, message, PKCS1v15(), SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+
 def parse_verification_key(text: str) -> VerificationKey:
-    """Read a public key: `ed25519:BASE64`, or PEM with an Ed25519 or ECDSA P-256 key. Errors: `WrongUseError`."""
+    """Read a public key: `ed25519:BASE64`, or PEM with an Ed25519, ECDSA P-256 or RSA key. Errors: `WrongUseError`."""
     text = text.strip()
     return _from_pem(text) if text.startswith("-----BEGIN ") else PublicKey.parse(text)
 
@@ -70,6 +103,7 @@ def _from_pem(text: str) -> VerificationKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
     try:
@@ -80,4 +114,8 @@ def _from_pem(text: str) -> VerificationKey:
         return PublicKey(key.public_bytes_raw())
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return EcdsaKey(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < _LEAST_RSA_BITS:
+            raise WrongUseError(f"the RSA key has {key.key_size} bits, fewer than {_LEAST_RSA_BITS}", hint=KEY_HINT)
+        return RsaKey(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
     raise WrongUseError("the PEM text is a public key of another type", hint=KEY_HINT)

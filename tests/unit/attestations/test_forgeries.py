@@ -150,7 +150,7 @@ FORGED_ATTESTATIONS: dict[str, tuple[Callable[[Parts], bytes], str]] = {
         f"it is no {PROVENANCE_TYPE}",
     ),
     "another version of statements": (
-        lambda parts: sealed({**parts.statement, "_type": "https://in-toto.io/Statement/v0.1"}),
+        lambda parts: sealed({**parts.statement, "_type": "https://in-toto.io/Statement/v2"}),
         "not an in-toto statement of version 1",
     ),
     "predicate is no provenance": (lambda parts: without(parts, "predicate", "runDetails"), "not SLSA provenance"),

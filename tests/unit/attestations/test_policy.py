@@ -13,12 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainbuild.attestations.cosign import attestation_layer
 from chainbuild.attestations.policy import parse_policy, read_policy, read_verification_key, schema
+from chainbuild.attestations.provenance import PROVENANCE_TYPE
 from chainbuild.attestations.report import ProvenanceReport, verify_provenance
+from chainbuild.attestations.statement import sign_statement
 from chainbuild.attestations.writer import sign_image
 from chainbuild.errors import WrongUseError
 from chainbuild.references import ImageReference
-from tests.support.attestations import attested_world, result_of, signer
+from tests.support.attestations import attested_world, put_layers, result_of, signer, statements
 from tests.support.keys import keyring, signing_key
 from tests.support.world import World
 
@@ -61,6 +64,26 @@ def test_rule_that_holds_accepts_the_image(attested: World, rules: str) -> None:
 def test_base_outside_of_the_patterns_is_a_violation(attested: World) -> None:
     (error,) = errors(attested, 'base-from: "fat:*"\n')
     assert error.startswith("policy.yaml:2: base-from: the base image slim:1 (sha256:")
+
+
+def test_step_whose_record_was_deleted_violates_rules_about_all_steps(tmp_path: Path) -> None:
+    """Anyone with write access can delete a record before the result is attested; its base image is then unknown."""
+    world = attested_world(tmp_path)
+    image = result_of(world)
+    statement = statements(world, image)[PROVENANCE_TYPE]
+    definition = statement["predicate"]["buildDefinition"]
+    for rows in (definition["externalParameters"]["steps"], definition["internalParameters"]["records"]):
+        assert rows.pop(0)["step"] == "amd64/stock/10-base"
+    definition["resolvedDependencies"] = [
+        row
+        for row in definition["resolvedDependencies"]
+        if row["annotations"]["chainbuild_step"] != "amd64/stock/10-base"
+    ]
+    raw = json.dumps(statement).encode()
+    layer = attestation_layer(sign_statement(keyring(1), raw), PROVENANCE_TYPE)
+    put_layers(world.registries, image, "att", [layer])
+    for rule in ('base-from: "*"\n', "tests-passed: libraries\n", 'no-unsigned-parent: true\nbase-from: "*"\n'):
+        assert "amd64/stock/10-base, a parent of amd64/stock/20-blas" in errors(world, rule)[0]
 
 
 def test_proof_that_was_not_run_is_a_violation(attested: World) -> None:
@@ -135,6 +158,20 @@ def test_every_problem_of_a_policy_is_told_with_its_line(tmp_path: Path) -> None
     assert all(problem.hint for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("signed-by: {}", "signed-by is an empty table"),
+        ("not-older-than: 0d", "'0d' is no limit"),
+        ("base-from: ['debian:12', 'https://ghcr.io/acme/*']", "not a pattern of image names"),
+    ],
+)
+def test_rule_that_could_never_fail_or_hold_is_refused(rule: str, why: str) -> None:
+    with pytest.raises(WrongUseError, match=why) as caught:
+        parse_policy(f"{HEAD}{rule}\n".encode(), "policy.yaml", Path())
+    assert caught.value.problems[0].line == 2
+
+
 def test_policy_without_a_rule_is_refused() -> None:
     with pytest.raises(WrongUseError, match="needs one of"):
         parse_policy(HEAD.encode(), "policy.yaml", Path())
@@ -173,7 +210,7 @@ def test_key_of_cosign_in_a_file_verifies_its_signatures(tmp_path: Path) -> None
     "text", ["missing.pub", "other.pub", "binary.pub", "words.pub", "folder", "ed25519:AA", "a\0b"]
 )
 def test_text_that_is_no_key_is_a_problem(tmp_path: Path, text: str) -> None:
-    other = rsa.generate_private_key(65537, 2048).public_key()
+    other = rsa.generate_private_key(65537, 1024).public_key()
     (tmp_path / "other.pub").write_bytes(other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     (tmp_path / "binary.pub").write_bytes(b"\xff\x00")
     (tmp_path / "words.pub").write_text("-----BEGIN PUBLIC KEY-----\nnone\n-----END PUBLIC KEY-----\n")

@@ -23,13 +23,16 @@ from chainbuild.attestations.provenance import (
     provenance_predicate,
 )
 from chainbuild.attestations.statement import SPDX_TYPE, Statement, StatementError, statement_bytes
+from chainbuild.images.attachments import attach_bill
 from chainbuild.records.keys import Components
 from chainbuild.records.record import Record
 from chainbuild.references import Digest
+from chainbuild.registry.signed_tags import KINDS, signed_tag
 from chainbuild.step_id import StepId
+from chainbuild.values import replace
 from tests.support.attestations import COMMIT, SOURCE, attested_world, result_of, statements
 from tests.support.keys import signing_key
-from tests.support.world import World
+from tests.support.world import REPOSITORY, World
 
 IMAGE = Digest("sha256:" + "a" * 64)
 
@@ -129,6 +132,19 @@ def test_bill_of_materials_is_attested_unchanged(world: World) -> None:
     assert statements(world, result_of(world))[SPDX_TYPE]["predicate"] == json.loads(world.driver.bill)
 
 
+def test_attached_bill_of_another_author_is_not_signed(tmp_path: Path) -> None:
+    """Anyone with write access can attach a bill of materials, and have the result considered again."""
+    world = attested_world(tmp_path)
+    image = result_of(world)
+    attach_bill(world.registries, image.reference, b'{"spdxVersion":"SPDX-2.3","name":"forged"}')
+    for kind in KINDS:
+        world.host.tags.pop((REPOSITORY, signed_tag(image.digest, kind)))
+    world.drop_indexes()
+    assert world.run().succeeded
+    assert set(statements(world, image)) == {PROVENANCE_TYPE}
+    assert any("bill of materials is not signed" in text for text in world.messages)
+
+
 def test_account_tells_what_the_provenance_says(document: dict[str, Any]) -> None:
     account = read_account(Statement.parse(json.dumps(document).encode()))
     assert account.is_own
@@ -202,6 +218,39 @@ def test_remote_content_has_no_login_in_its_address(tmp_path: Path) -> None:
     assert b"secret" not in predicate
     row = json.loads(predicate)["buildDefinition"]["resolvedDependencies"][1]
     assert (row["uri"], row["digest"]) == ("https://example.com/a.tgz", {"sha256": "c" * 64})
+
+
+def test_image_without_a_recorded_digest_is_a_gap_and_scratch_is_not() -> None:
+    """Records of versions before 0.2 have no digests of the images that a step was built from."""
+    components = Components(dockerfile="", platform="linux/amd64", images={"BASE_IMAGE": "x", "EMPTY": "y"})
+    record = replace(Record.parse(_raw(components)), notes={"digest of EMPTY": "scratch", "image of EMPTY": "scratch"})
+    raw = statement_bytes("team/atom", IMAGE, PROVENANCE_TYPE, provenance_predicate([BuiltStep(record=record)]))
+    account = read_account(Statement.parse(raw))
+    assert account.gaps == ("the image that amd64/stock/10-base was built from as BASE_IMAGE",)
+
+
+def test_base_chain_with_the_same_step_ids_stays_distinct() -> None:
+    """Two trees may both have an option `stock`, and one can be built on the other's result."""
+    lower = Record.parse(_raw(Components(dockerfile="FROM a", platform="linux/amd64")))
+    upper = Record.parse(_raw(Components(dockerfile="FROM b", platform="linux/amd64")))
+    steps = [BuiltStep(record=lower), BuiltStep(record=replace(upper, parents={"BASE_IMAGE": lower.key}))]
+    raw = statement_bytes("team/atom", IMAGE, PROVENANCE_TYPE, provenance_predicate(steps))
+    account = read_account(Statement.parse(raw))
+    below, own = account.steps
+    assert own.step == "amd64/stock/10-base"
+    assert below.step == f"amd64/stock/10-base@{lower.key.removeprefix('k1-')[:12]}"
+    assert own.parents == {"BASE_IMAGE": below.step}
+    assert [step.dockerfile_sha256 for step in account.steps] == [
+        hashlib.sha256(text).hexdigest() for text in (b"FROM a", b"FROM b")
+    ]
+
+
+def test_resource_of_a_missing_step_is_refused(document: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(document))
+    resources = changed["predicate"]["buildDefinition"]["resolvedDependencies"]
+    resources[0]["annotations"]["chainbuild_step"] = "amd64/stock/99-other"
+    with pytest.raises(StatementError, match="a step that it does not have"):
+        read_account(Statement.parse(json.dumps(changed).encode()))
 
 
 def _raw(components: Components) -> bytes:

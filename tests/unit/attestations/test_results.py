@@ -8,8 +8,11 @@ import pytest
 
 from chainbuild.attestations.verification import read_evidence
 from chainbuild.attestations.writer import sign_index
+from chainbuild.references import Platform
 from chainbuild.registry.images import put_index, resolve
+from chainbuild.registry.oci import Index
 from chainbuild.registry.signed_tags import signed_tag
+from chainbuild.values import replace
 from tests.support.attestations import COMMIT, HERE, SOURCE, attested_world, result_of, signer
 from tests.support.keys import keyring
 from tests.support.world import AMD64, ARM64, REPOSITORY, World
@@ -72,3 +75,34 @@ def test_index_with_a_foreign_image_is_not_signed(world: World) -> None:
     world.write({"src/setup.py": "other()\n"})
     assert world.run().succeeded
     assert any("v1-stock is not signed, because no trusted key" in text for text in world.messages)
+
+
+ATTESTATION = (("vnd.docker.reference.type", "attestation-manifest"),)
+UNKNOWN = Platform.from_oci("unknown", "unknown")
+
+
+def mixed_index_is_signed(
+    world: World, platform: Platform | None = None, annotations: tuple[tuple[str, str], ...] = ()
+) -> bool:
+    """Return whether an index is signed that has the result and, with that platform and annotations, a foreign image."""
+    foreign = world.fake.add_image(f"{REPOSITORY}:x", ARM64, layers=[b"foreign"])
+    own = replace(resolve(world.registries, HERE.with_tag("v1-stock-amd64"), AMD64).descriptor, platform=AMD64)
+    entry = replace(foreign.descriptor, platform=platform, annotations=annotations)
+    index = Index.make([own, entry])
+    world.registries.client(HERE).put_manifest(REPOSITORY, "mixed", index.raw, index.media_type)
+    sign_index(world.registries, keyring(1), HERE.with_tag("mixed"))
+    return (REPOSITORY, signed_tag(index.digest, "sig")) in world.host.tags
+
+
+def test_foreign_child_without_a_platform_prevents_the_signature(world: World) -> None:
+    """containerd takes such a child for every platform that the index does not have."""
+    assert not mixed_index_is_signed(world)
+
+
+def test_foreign_image_marked_as_attestation_prevents_the_signature(world: World) -> None:
+    """The mark is an annotation that anyone can write; clients choose by platform."""
+    assert not mixed_index_is_signed(world, platform=ARM64, annotations=ATTESTATION)
+
+
+def test_attestation_of_buildkit_in_an_index_needs_no_signature(world: World) -> None:
+    assert mixed_index_is_signed(world, platform=UNKNOWN, annotations=ATTESTATION)
