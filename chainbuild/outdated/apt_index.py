@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError
-from chainbuild.outdated.apt_settings import AptSettings, AptSource, whole_fields
+from chainbuild.outdated.apt_settings import AptSettings, AptSource, truth_of, whole_fields
 from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.model import SourceError, SourceState
 from chainbuild.outdated.openpgp import verified
@@ -28,14 +28,17 @@ from chainbuild.values import decode_msgpack, replace
 
 EVERY: Final = 100
 """The Phased-Update-Percentage of versions without one."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Increment if the form of the kept tables changes."""
-_FIELDS: Final = regex(rb"(?m)^(?:(Package|Version|Source|Phased-Update-Percentage):[ \t]*(.*?)[ \t\r]*)?$")
+_FIELDS: Final = regex(
+    rb"(?m)^(?:(Package|Version|Source|Architecture|Phased-Update-Percentage):[ \t]*(.*?)[ \t\r]*)?$"
+)
 _ENDINGS: Final = (".xz", ".gz", ".bz2", "")
 _MOST_TABLE: Final = 256 << 20
 
-Row = tuple[str, str, int]
-"""A version of a package, its source package if that has another name, and its Phased-Update-Percentage."""
+Row = tuple[str, str, int, str]
+"""A version of a package; its source package, as `Source` has it; its Phased-Update-Percentage; and its architecture, empty if
+it is that of the index."""
 Table = dict[str, list[Row]]
 
 
@@ -154,9 +157,9 @@ def parse_release(text: str) -> tuple[Release, str]:
         codename=fields.get("codename", ""),
         version=fields.get("version", ""),
         date=fields.get("date", ""),
-        not_automatic=fields.get("notautomatic", "").lower() == "yes",
-        automatic_upgrades=fields.get("butautomaticupgrades", "").lower() == "yes",
-        by_hash=fields.get("acquire-by-hash", "").lower() == "yes",
+        not_automatic=truth_of(fields.get("notautomatic", "")),
+        automatic_upgrades=truth_of(fields.get("butautomaticupgrades", "")),
+        by_hash=truth_of(fields.get("acquire-by-hash", "")),
         has_all="all" in fields.get("architectures", "").split()
         and "packages" not in fields.get("no-support-for-architecture-all", "").lower(),
         files=files,
@@ -179,12 +182,13 @@ def read_indices(
     fetcher: Fetcher, store: Store, source: AptSource, release: Release, architectures: Sequence[str]
 ) -> tuple[AptIndex, ...]:
     """Return the indices of a suite for architectures, as far as the suite has them. Errors: `SourceError`."""
+    if not source.has_packages:
+        return ()
     places: list[tuple[str, str, str]] = []
     if source.suite.endswith("/"):
         places.append(("", "", "Packages"))
     else:
-        chosen = [name for name in architectures if not source.architectures or name in source.architectures]
-        names = (*chosen, *(("all",) if release.has_all else ()))
+        names = source.chosen((*architectures, *(["all"] if release.has_all else [])))
         places += [
             (component, name, f"{component}/binary-{name}/Packages")
             for component in dict.fromkeys(source.components)
@@ -196,14 +200,14 @@ def read_indices(
             release=release,
             component=component,
             architecture=architecture,
-            table=_table(fetcher, store, source, release, path),
+            table=_table(fetcher, store, source, release, path, architecture),
         )
         for component, architecture, path in places
         if any(f"{path}{ending}" in release.files for ending in _ENDINGS)
     )
 
 
-def _table(fetcher: Fetcher, store: Store, source: AptSource, release: Release, path: str) -> Table:
+def _table(fetcher: Fetcher, store: Store, source: AptSource, release: Release, path: str, architecture: str) -> Table:
     """Return the table of an index: that of the cache folder, if it was made from the same index."""
     ending = next(ending for ending in _ENDINGS if f"{path}{ending}" in release.files)
     digest, size = release.files[f"{path}{ending}"]
@@ -216,7 +220,7 @@ def _table(fetcher: Fetcher, store: Store, source: AptSource, release: Release, 
     if kept is not None and (kept.form, kept.digest) == (_VERSION, digest):
         return kept.table
     content = _index(fetcher, f"{_folder(source)}/{path}{ending}", release, digest, size)
-    table = parse_packages(_unpacked(content, ending, path))
+    table = parse_packages(_unpacked(content, ending, path), architecture)
     store.write(slot, msgspec.msgpack.encode(_KeptTable(form=_VERSION, digest=digest, table=table)))
     return table
 
@@ -257,8 +261,8 @@ def _unpacked(content: bytes, ending: str, path: str) -> bytes:
     return unpacked
 
 
-def parse_packages(raw: bytes) -> Table:
-    """Return the versions by package of a Packages index, or of a dpkg status file."""
+def parse_packages(raw: bytes, architecture: str = "") -> Table:
+    """Return the versions by package of the Packages index of an architecture."""
     table: Table = {}
     fields: dict[bytes, bytes] = {}
     for match in _FIELDS.finditer(raw + b"\n"):
@@ -266,21 +270,22 @@ def parse_packages(raw: bytes) -> Table:
         if name:
             fields.setdefault(name, match[2])
         elif fields:
-            _add(table, fields)
+            _add(table, fields, architecture)
             fields = {}
     if fields:
-        _add(table, fields)
+        _add(table, fields, architecture)
     return table
 
 
-def _add(table: Table, fields: Mapping[bytes, bytes]) -> None:
+def _add(table: Table, fields: Mapping[bytes, bytes], architecture: str) -> None:
     if b"Package" not in fields or b"Version" not in fields:
         return
-    source = fields.get(b"Source", b"").partition(b" ")[0].decode("utf-8", "replace")
+    arch = fields.get(b"Architecture", b"").decode("utf-8", "replace")
     phased = fields.get(b"Phased-Update-Percentage", b"")
     row = (
         fields[b"Version"].decode("utf-8", "replace"),
-        source,
+        fields.get(b"Source", b"").decode("utf-8", "replace"),
         int(phased) if phased.isdigit() and len(phased) < 4 else EVERY,
+        "" if arch == architecture else arch,
     )
     table.setdefault(fields[b"Package"].decode("utf-8", "replace"), []).append(row)

@@ -1,47 +1,43 @@
 """Find the version of a package that apt would install: apt_preferences(5), by the rules of apt's `policy.cc` (apt 3.1).
 
 1. Each index has a priority: 500; 100 or 1 if its Release file says NotAutomatic; that of the first general pin that matches
-   it, before which APT::Default-Release counts with 990. The installed version has 100.
+   it, before which APT::Default-Release counts with 990. dpkg's database is one of them, with 100 or that of a pin.
 2. A version has the priority of the first specific pin that matches it, else the highest one of its indices.
 3. The candidate is the version with the highest priority, the newest one of those. A version that is older than the installed
    one needs 1000.
-
-Phased updates (Phased-Update-Percentage) count as available: apt includes them on systems without a machine id, which is how
-images are (`ExcludePhased` in `policy.cc`), unless APT::Get::Never-Include-Phased-Updates is set.
+4. `upgrade` keeps packages that are on hold, and those whose candidate is phased and not for this image.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from chainbuild.distro.debian_versions import DebianKey, debian_key
 from chainbuild.outdated.apt_index import EVERY, AptIndex
+from chainbuild.outdated.apt_pins import is_read, matches_index, matches_package, matches_status, matches_version
 from chainbuild.outdated.apt_settings import LOWEST, AptSettings, Pin
 from chainbuild.outdated.model import Finding, Installed, State
 from chainbuild.patterns import regex
+from chainbuild.values import replace
 
 _INSTALLED: Final = 100
 _USUAL: Final = 500
 _DOWNGRADES: Final = 1000
-_RELEASE_FIELDS: Final = frozenset("voanlcb")
-_SIMPLE: Final = regex(r"/\^?(?:[A-Za-z0-9_-]|\\[.+]|\.(?![*+]))*(?:\.[*+](?:[A-Za-z0-9_-]|\\[.+])*){0,3}\$?/")
-"""Regular expressions of letters, `.`, up to three `.*`, and escaped dots. An image may not choose how long a match takes."""
+_SOURCE: Final = regex(r"(\S*)(?:\s+\(([^()]*)\))?.*")
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """A version of a package, and the indices that have it; none for the installed version of no source."""
+    """A version of a package, its source package, and the indices that have it. `installed`: dpkg's database has it, too."""
 
     version: str
     source: str = ""
+    source_version: str = ""
     phased: int = EVERY
     indices: tuple[AptIndex, ...] = ()
+    installed: bool = False
 
     @property
     def is_security(self) -> bool:
@@ -73,7 +69,11 @@ class AptPolicy:
             if not is_read(name)
         )
         """Records of the preferences that are ignored here, but not by apt."""
-        self._priorities = {id(index): _index_priority(index, general) for index in indices}
+        self._priorities = {
+            id(index): _pinned([pin for pin in general if matches_index(pin, index)], _usual_priority(index))
+            for index in indices
+        }
+        self._installed = _pinned([pin for pin in general if matches_status(pin)], _INSTALLED)
 
     def find(self, package: Installed) -> Finding:
         """Return what is known about an installed package. The same package is judged once."""
@@ -92,8 +92,11 @@ class AptPolicy:
         newer = [offer for offer in available if debian_key(offer.version) > debian_key(package.version)]
         security = any(offer.is_security for offer in newer)
         if chosen is not None and debian_key(chosen.version) > debian_key(package.version):
-            state = State.HELD if package.held else State.OUTDATED
-            note = "on hold" if package.held else _phase(chosen)
+            state, note = State.OUTDATED, f"phased to {chosen.phased} %" if chosen.phased < EVERY else ""
+            if package.held:
+                state, note = State.HELD, "on hold"
+            elif reason := self._kept_back(chosen, newer):
+                state, note = State.PINNED, reason
             return _finding(package, state, chosen, security=security, note=note)
         if newer:
             reason = self._reason(package, newer)
@@ -108,15 +111,20 @@ class AptPolicy:
     def _offers(self, package: Installed) -> list[Offer]:
         """Return all versions of a package, the newest first, with the installed one among them."""
         found: dict[str, Offer] = {}
+        wanted = self._arch_of(package.arch)
         for index in self._indices:
-            if package.arch not in {"all", index.architecture} and index.architecture not in {"", "all"}:
-                continue
-            for version, source, phased in index.table.get(package.name, ()):
-                earlier = found.get(version)
-                indices = (*earlier.indices, index) if earlier else (index,)
-                found[version] = Offer(version=version, source=source or package.name, phased=phased, indices=indices)
-        found.setdefault(package.version, Offer(version=package.version, source=package.source or package.name))
+            for version, source, phased, arch in index.table.get(package.name, ()):
+                if self._arch_of(arch or index.architecture) != wanted:
+                    continue
+                earlier = found.get(version) or _offer(package.name, version, source, phased)
+                found[version] = replace(earlier, indices=(*earlier.indices, index))
+        own = found.get(package.version) or _offer(package.name, package.version, package.source, EVERY)
+        found[package.version] = replace(own, installed=True)
         return sorted((offer for offer in found.values() if _is_version(offer)), key=_order, reverse=True)
+
+    def _arch_of(self, arch: str) -> str:
+        """Return the architecture of which apt takes a package to be."""
+        return self._native if arch == "all" else arch
 
     def _chosen(self, package: Installed, offers: Iterable[Offer]) -> Offer | None:
         """Return apt's candidate (`pkgPolicy::GetCandidateVer`)."""
@@ -132,26 +140,36 @@ class AptPolicy:
 
     def _priority(self, package: Installed, offer: Offer) -> int:
         """Return the priority of a version (`pkgPolicy::GetPriority`)."""
-        excluded = self._settings.never_phased and offer.phased < EVERY and not offer.is_security
-        ceiling = 1 if excluded else -LOWEST
-        own = [_INSTALLED] if offer.version == package.version else []
-        all_of = [*(self._priorities[id(index)] for index in offer.indices), *own]
+        phasing = self._settings.phasing
+        ceiling = 1 if phasing.by_policy and self._phase(offer) else -LOWEST
+        places = [self._priorities[id(index)] for index in offer.indices]
+        if offer.installed:
+            places.append(self._installed)
         pin = next(self._pins(package, offer), None)
-        if pin is not None and any(priority != LOWEST for priority in all_of):
+        if pin is not None and any(priority != LOWEST for priority in places):
             return min(pin.priority, ceiling)
-        return min(max(all_of, default=0), ceiling)
+        return min(max(places, default=0), ceiling)
+
+    def _phase(self, offer: Offer) -> str:
+        return self._settings.phasing.excludes(offer.phased, offer.source, offer.source_version)
+
+    def _kept_back(self, chosen: Offer, newer: Iterable[Offer]) -> str:
+        """Return why `upgrade` keeps a package whose candidate is phased; empty if it does not (`PhasingApplied`)."""
+        up_to = [offer for offer in newer if debian_key(offer.version) <= debian_key(chosen.version)]
+        suites = {index.release.suite for offer in up_to for index in offer.indices}
+        if self._settings.phasing.by_policy or any(suite.endswith("-security") for suite in suites):
+            return ""
+        return self._phase(chosen)
 
     def _pins(self, package: Installed, offer: Offer) -> Iterator[Pin]:
+        """Yield the specific pins that match a version, the first one first."""
         for pin in self._specific:
-            if any(self._names(name, package, offer) for name in pin.packages) and _matches_version(pin, offer):
+            if self._names(pin, package, offer) and _matches(pin, offer):
                 yield pin
 
-    def _names(self, pattern: str, package: Installed, offer: Offer) -> bool:
-        by_source = pattern.startswith("src:")
-        name, _, arch = pattern.removeprefix("src:").partition(":")
-        if (arch or self._native) not in {package.arch, "any"} and not (package.arch == "all" and not arch):
-            return False
-        return matches(name, offer.source if by_source else package.name)
+    def _names(self, pin: Pin, package: Installed, offer: Offer) -> bool:
+        arch = self._arch_of(package.arch)
+        return any(matches_package(name, package.name, offer.source, arch, self._native) for name in pin.packages)
 
     def _reason(self, package: Installed, newer: Sequence[Offer]) -> str:
         """Return why a newer version is not the candidate; empty if its suite is one that apt never takes by itself."""
@@ -159,13 +177,13 @@ class AptPolicy:
             if pin := next(self._pins(package, offer), None):
                 return f"pinned by {pin.place}"
         for pin in self._specific:
-            if any(self._names(name, package, newer[0]) for name in pin.packages):
+            if self._names(pin, package, newer[0]):
                 return f"pinned by {pin.place}"
         usual = [offer for offer in newer if any(not index.release.not_automatic for index in offer.indices)]
         if not usual:
             return ""
-        if self._settings.never_phased and all(offer.phased < EVERY for offer in usual):
-            return f"phased to {usual[0].phased} %, and apt.conf excludes phased updates"
+        if self._settings.phasing.by_policy and all(self._phase(offer) for offer in usual):
+            return self._phase(usual[0])
         general = next((pin.place for pin in self._settings.pins if not pin.packages), "apt.conf")
         return f"pinned by {general}"
 
@@ -178,8 +196,10 @@ def _finding(package: Installed, state: State, offer: Offer, *, security: bool, 
     )
 
 
-def _phase(offer: Offer) -> str:
-    return f"phased to {offer.phased} %" if offer.phased < EVERY else ""
+def _offer(name: str, version: str, source: str, phased: int) -> Offer:
+    match = _SOURCE.match(source)
+    source, source_version = (match[1], match[2]) if match else ("", "")
+    return Offer(version=version, source=source or name, source_version=source_version or version, phased=phased)
 
 
 def _is_version(offer: Offer) -> bool:
@@ -194,65 +214,22 @@ def _order(offer: Offer) -> DebianKey:
     return debian_key(offer.version)
 
 
-# Matching -------------------------------------------------------------------------------------------------------------
+# Priorities -----------------------------------------------------------------------------------------------------------
 
 
-def _index_priority(index: AptIndex, general: Iterable[Pin]) -> int:
-    for pin in general:
-        if _matches_index(pin, index):
-            return pin.priority
-    if index.release.not_automatic:
-        return _INSTALLED if index.release.automatic_upgrades else 1
-    return _USUAL
+def _usual_priority(index: AptIndex) -> int:
+    if index.release.automatic_upgrades:
+        return _INSTALLED
+    return 1 if index.release.not_automatic else _USUAL
 
 
-def _matches_version(pin: Pin, offer: Offer) -> bool:
+def _pinned(pins: Sequence[Pin], usual: int) -> int:
+    """Return the priority of an index with the general pins that match it. `never` counts before the others."""
+    never = any(pin.priority == LOWEST for pin in pins)
+    return LOWEST if never else pins[0].priority if pins else usual
+
+
+def _matches(pin: Pin, offer: Offer) -> bool:
     if pin.kind in {"version", "source-version"}:
-        return matches(pin.data, offer.version)
-    return any(_matches_index(pin, index) for index in offer.indices)
-
-
-def _matches_index(pin: Pin, index: AptIndex) -> bool:
-    release = index.release
-    if pin.kind == "origin":
-        return matches(pin.data.strip('"'), urlsplit(index.source.uri).hostname or "")
-    if pin.data == "*":
-        return True
-    if "=" not in pin.data:
-        values = (release.version,) if pin.data[:1].isdigit() else (release.suite, release.codename)
-        return any(matches(pin.data, value) for value in values)
-    values_by_field: Mapping[str, str] = {
-        "v": release.version,
-        "o": release.origin,
-        "a": release.suite,
-        "n": release.codename,
-        "l": release.label,
-        "c": index.component,
-        "b": index.architecture,
-    }
-    conditions = [word.strip().partition("=") for word in pin.data.split(",")]
-    known = [(name.lower(), value) for name, _, value in conditions if name.lower() in _RELEASE_FIELDS and value]
-    return bool(known) and all(matches(value, values_by_field[name]) for name, value in known)
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Return whether a text matches a pattern of the preferences: a glob, or a regular expression in slashes."""
-    expression = _expression(pattern)
-    return expression is not None and expression.search(text) is not None
-
-
-@lru_cache(maxsize=1024)
-def _expression(pattern: str) -> re.Pattern[str] | None:
-    if is_expression(pattern):
-        return re.compile(pattern[1:-1], re.IGNORECASE) if _SIMPLE.fullmatch(pattern) else None
-    return re.compile(rf"\A{fnmatch.translate(pattern)}", re.IGNORECASE)
-
-
-def is_expression(pattern: str) -> bool:
-    """Return whether a pattern of the preferences is a regular expression."""
-    return len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/")
-
-
-def is_read(pattern: str) -> bool:
-    """Return whether a pattern is understood: all globs, and regular expressions that take little time on every text."""
-    return not is_expression(pattern) or _SIMPLE.fullmatch(pattern) is not None
+        return matches_version(pin, offer.version, offer.source_version)
+    return any(matches_index(pin, index) for index in offer.indices) or (offer.installed and matches_status(pin))

@@ -7,39 +7,59 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Final
 
 from msgspec import Struct, field
 
 from chainbuild.minimize.packages import paragraphs
 from chainbuild.minimize.root import RootFileSystem
+from chainbuild.outdated.apt_phasing import Phasing
 from chainbuild.patterns import regex
 
 ETC: Final = "/etc/apt"
 _KEYRINGS: Final = (".gpg", ".asc", ".pgp")
-_NAME: Final = regex(r"[A-Za-z0-9_.-]+")
+_NAME: Final = regex(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]*")
 _ONE_LINE: Final = regex(
     r"deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>(?:\s+\S+)*)"
 )
-_TOKEN: Final = regex(r'//[^\n]*|#[^\n]*|/\*.*?\*/|"([^"]*)"|([{};])|([^\s{};"]+)', re.DOTALL)
-_TRUE: Final = frozenset({"yes", "true", "with", "on", "enable", "1"})
+_CLEAR: Final = "#clear"
+_TOKEN: Final = regex(r'(#clear)\b|//[^\n]*|#[^\n]*|/\*.*?\*/|"([^"]*)"|([{};])|([^\s{};"]+)', re.DOTALL)
+_NUMBER: Final = regex(r"\s*([+-]?[0-9]{1,9})")
+_BOOLEANS: Final = {
+    **dict.fromkeys(("yes", "true", "with", "on", "enable", "1"), True),
+    **dict.fromkeys(("no", "false", "without", "off", "disable", "0"), False),
+}
 _MOST: Final = 1 << 20
 LOWEST: Final = -32768
 """The priority `never` (apt 3.1)."""
+_OPTIONS: Final = {
+    "Architectures": "arch",
+    "Architectures-Add": "arch+",
+    "Architectures-Remove": "arch-",
+    "Targets": "target",
+    "Signed-By": "signed-by",
+    "Trusted": "trusted",
+    "Check-Valid-Until": "check-valid-until",
+}
+"""The fields of deb822 sources that count here, and the options of the one-line form."""
 
 
 class AptSource(Struct, frozen=True, kw_only=True):
     """A suite of a repository. `suite` ends in `/` for a repository without components.
 
     `keyrings` are the paths or the armored keys of Signed-By, `only` the fingerprints in it; without both, every trusted key
-    may sign.
+    may sign. `architectures`: the only ones, if it names some; `added` and `removed` change them. `has_packages`: apt reads
+    its lists of packages, not only other files (Targets).
     """
 
     uri: str
     suite: str
     components: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    has_packages: bool = True
     keyrings: tuple[str, ...] = ()
     only: str = ""
     trusted: bool = False
@@ -50,6 +70,11 @@ class AptSource(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """The source as apt shows it, without its components."""
         return f"{self.uri.rstrip('/')} {self.suite}"
+
+    def chosen(self, architectures: Iterable[str]) -> tuple[str, ...]:
+        """Return the architectures among those given whose lists apt reads. `all` needs no mention."""
+        named = {*self.architectures, *self.added, "all"} if self.architectures else None
+        return tuple(name for name in architectures if name not in self.removed and (named is None or name in named))
 
 
 class Pin(Struct, frozen=True, kw_only=True):
@@ -69,7 +94,7 @@ class AptSettings(Struct, frozen=True, kw_only=True):
     sources: tuple[AptSource, ...] = ()
     pins: tuple[Pin, ...] = ()
     default_release: str = ""
-    never_phased: bool = False
+    phasing: Phasing = Phasing()
     ignores_dates: bool = False
     trusted: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -89,23 +114,37 @@ def read_apt_settings(root: RootFileSystem) -> AptSettings:
         pins += _pins(_text(root, path), path, problems)
     values: dict[str, str] = {}
     for path in (*_parts(root, f"{ETC}/apt.conf.d", (".conf", "")), f"{ETC}/apt.conf"):
-        values |= read_apt_conf(_text(root, path))
+        read_apt_conf(_text(root, path), values)
     trusted = (f"{ETC}/trusted.gpg", *_parts(root, f"{ETC}/trusted.gpg.d", _KEYRINGS))
     paths = {*trusted, *(path for source in sources for path in source.keyrings if path.startswith("/"))}
     return AptSettings(
         sources=tuple(sources),
         pins=tuple(pins),
         default_release=values.get("apt::default-release", ""),
-        never_phased=_is_true(values.get("apt::get::never-include-phased-updates", "")),
-        ignores_dates=values.get("acquire::check-valid-until", "true").lower() not in _TRUE,
+        phasing=_phasing(values, _text(root, "/etc/machine-id")),
+        ignores_dates=not truth_of(values.get("acquire::check-valid-until", ""), default=True),
         trusted=trusted,
         problems=tuple(problems),
         keys={path: content for path in sorted(paths) if (content := root.read(path, _MOST))},
     )
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in _TRUE
+def truth_of(text: str, *, default: bool = False) -> bool:
+    """Return whether a value is true, in one of the words that apt takes for it."""
+    return _BOOLEANS.get(text.lower(), default)
+
+
+def _phasing(values: Mapping[str, str], machine: str) -> Phasing:
+    def is_set(name: str) -> bool:
+        earlier = truth_of(values.get(f"update-manager::{name}-include-phased-updates", ""))
+        return truth_of(values.get(f"apt::get::{name}-include-phased-updates", ""), default=earlier)
+
+    return Phasing(
+        always=is_set("always"),
+        never=is_set("never"),
+        by_policy=truth_of(values.get("apt::get::phase-policy", "")),
+        machine=values.get("apt::machine-id", "") or machine.partition("\n")[0].strip(),
+    )
 
 
 def _text(root: RootFileSystem, path: str) -> str:
@@ -140,10 +179,7 @@ def _one_line(text: str, path: str, problems: list[str]) -> Iterator[AptSource]:
             "URIs": match["uri"],
             "Suites": match["suite"],
             "Components": match["components"],
-            "Architectures": options.get("arch", "").replace(",", " "),
-            "Signed-By": options.get("signed-by", "").replace(",", " "),
-            "Trusted": options.get("trusted", ""),
-            "Check-Valid-Until": options.get("check-valid-until", ""),
+            **{title: options.get(name, "").replace(",", " ") for title, name in _OPTIONS.items()},
         }
         yield from _sources(fields)
 
@@ -153,12 +189,12 @@ def _deb822(text: str, path: str, problems: list[str]) -> Iterator[AptSource]:
     plain = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for raw, _ in paragraphs(plain):
         fields = whole_fields(raw)
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in {"no", "false"}:
+        if "deb" not in fields.get("types", "").split() or not truth_of(fields.get("enabled", ""), default=True):
             continue
         if not fields.get("uris") or not fields.get("suites"):
             problems.append(f"{path}: a source without URIs or Suites")
             continue
-        titles = ("URIs", "Suites", "Components", "Architectures", "Signed-By", "Trusted", "Check-Valid-Until")
+        titles = ("URIs", "Suites", "Components", *_OPTIONS)
         yield from _sources({title: fields.get(title.lower(), "") for title in titles})
 
 
@@ -193,10 +229,13 @@ def _sources(fields: Mapping[str, str]) -> Iterator[AptSource]:
                 suite=suite,
                 components=tuple(fields["Components"].split()),
                 architectures=tuple(fields["Architectures"].split()),
+                added=tuple(fields["Architectures-Add"].split()),
+                removed=tuple(fields["Architectures-Remove"].split()),
+                has_packages="Packages" in (fields["Targets"].split() or ["Packages"]),
                 keyrings=keyrings,
                 only=only,
-                trusted=_is_true(fields["Trusted"]),
-                ignores_date=fields["Check-Valid-Until"].lower() in {"no", "false", "0"},
+                trusted=truth_of(fields["Trusted"]),
+                ignores_date=not truth_of(fields["Check-Valid-Until"], default=True),
             )
 
 
@@ -210,7 +249,7 @@ def _pins(text: str, path: str, problems: list[str]) -> Iterator[Pin]:
         names = tuple(fields.get("package", "").split())
         kind, _, data = fields.get("pin", "").partition(" ")
         priority = _priority(fields.get("pin-priority", ""))
-        is_general = names == ("*",)
+        is_general = fields.get("package", "") == "*"
         kinds = {"release", "origin"} if is_general else {"release", "origin", "version", "source-version"}
         if not names or kind.lower() not in kinds or not priority:
             problems.append(f"{path}: a record that apt ignores: Package: {fields.get('package', '')}"[:200])
@@ -224,23 +263,20 @@ def _priority(text: str) -> int:
     """Return a priority; 0 if it is invalid."""
     if text == "never":
         return LOWEST
-    try:
-        number = int(text[:10])
-    except ValueError:
-        return 0
+    match = _NUMBER.match(text)
+    number = int(match[1]) if match else 0
     return number if LOWEST < number < -LOWEST else 0
 
 
 # apt.conf -------------------------------------------------------------------------------------------------------------
 
 
-def read_apt_conf(text: str) -> Mapping[str, str]:
-    """Return the values of apt.conf by lower-case name, such as `apt::default-release`. Lists and `#clear` are ignored."""
-    values: dict[str, str] = {}
+def read_apt_conf(text: str, values: MutableMapping[str, str]) -> None:
+    """Add the values of apt.conf by lower-case name, such as `apt::default-release`. Lists are ignored."""
     scope: list[str] = []
     words: list[str] = []
     for match in _TOKEN.finditer(text):
-        quoted, mark, bare = match.groups()
+        clear, quoted, mark, bare = match.groups()
         if mark == "{":
             scope.append("::".join(words))
             words = []
@@ -248,9 +284,11 @@ def read_apt_conf(text: str) -> Mapping[str, str]:
             scope = scope[:-1]
             words = []
         elif mark == ";":
-            if len(words) == 2:
+            if len(words) == 2 and words[0] != _CLEAR:
                 values["::".join([*filter(None, scope), words[0]]).lower()] = words[1]
+            for name in words[1:] if words[:1] == [_CLEAR] else ():
+                for key in [key for key in values if f"{key}::".startswith(f"{name.lower()}::")]:
+                    del values[key]
             words = []
-        elif quoted is not None or bare is not None:
-            words.append(bare if quoted is None else quoted)
-    return values
+        elif clear is not None or quoted is not None or bare is not None:
+            words.append(clear or (bare if quoted is None else quoted))

@@ -22,6 +22,7 @@ from chainbuild.registry.images import RemoteImage
 _APK: Final = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 _INSTALLERS: Final = ("pip", "uv", "poetry", "pdm")
 """How the names of the programs begin that install from an index. Distributions of others belong to packages."""
+_NOT_INSTALLED: Final = frozenset({"not-installed", "config-files"})
 _OF_DEBIAN: Final = ("/usr/lib/python3/", "/usr/lib/pypy3/")
 _MOST: Final = 1 << 28
 
@@ -57,7 +58,7 @@ class InventoryReader:
 def read_inventory(root: LayeredRoot, image: RemoteImage) -> Inventory:
     """Return the inventory of a root file system with the configuration of an image."""
     return Inventory(
-        packages=(*_dpkg(root), *_apk(root), *_python(root)),
+        packages=(*installed_by_dpkg(root), *_apk(root), *_python(root)),
         architecture=debian_architecture(image.platform),
         apt=read_apt_settings(root),
         apk=read_apk_settings(root, image.platform.oci),
@@ -74,13 +75,13 @@ def _text(root: LayeredRoot, path: str) -> str:
     return (root.read(path, _MOST) or b"").decode("utf-8", "surrogateescape")
 
 
-def _dpkg(root: LayeredRoot) -> Iterator[Installed]:
+def installed_by_dpkg(root: LayeredRoot) -> Iterator[Installed]:
     """Yield the packages of dpkg, then those of which a production image has only files."""
     known: set[tuple[str, ...]] = set()
     for _, fields in paragraphs(_text(root, f"{DPKG}/status")):
-        status = fields.get("Status", "").split()
+        status = fields.get("Status", "").lower().split()
         package = _debian(fields, held=status[:1] == ["hold"], only_files=False)
-        if package is not None and status[-1:] == ["installed"]:
+        if package is not None and status and status[-1] not in _NOT_INSTALLED:
             known.add(package.identity)
             yield package
     for name in root.names(f"{DPKG}/status.d"):
@@ -101,7 +102,7 @@ def _debian(fields: dict[str, str], *, held: bool, only_files: bool) -> Installe
         name=fields["Package"],
         version=fields["Version"],
         arch=fields.get("Architecture", ""),
-        source=fields.get("Source", "").partition(" ")[0],
+        source=fields.get("Source", ""),
         held=held,
         only_files=only_files,
     )

@@ -15,7 +15,7 @@ PYPI: Final = "pypi"
 
 
 class Installed(Struct, frozen=True, kw_only=True):
-    """A package of an image. `source` is the name of its source package; `arch` is empty for Python distributions.
+    """A package of an image. `source` is the field of its source package; `arch` is empty for Python distributions.
 
     `place`: the folder of a Python distribution, because an image may have several environments. `requires`: what it requires
     (Requires-Dist). `only_files`: the image has only files of it, and the record of a production image; the package manager

@@ -68,7 +68,9 @@ class PackageWorld(World):
         self.suites[suite] |= dict(text.split("=") for text in packages)
         for name, versions in self.suites.items():
             blocks = {
-                architecture: [deb(package, version) for package, version in versions.items()]
+                architecture: [
+                    deb(package, version, Architecture=architecture) for package, version in versions.items()
+                ]
                 for architecture in ("amd64", "arm64")
             }
             label = "Label: Debian-Security" if name.endswith("-security") else "Label: Debian"

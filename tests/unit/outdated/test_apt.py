@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chainbuild.comparison.contents import Entry, LayeredRoot
 from chainbuild.outdated.apt_index import AptIndex, Release, parse_packages, read_indices, read_release
-from chainbuild.outdated.apt_policy import AptPolicy, matches
+from chainbuild.outdated.apt_pins import matches
+from chainbuild.outdated.apt_policy import AptPolicy
 from chainbuild.outdated.apt_settings import AptSettings, AptSource, read_apt_conf, read_apt_settings
 from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.model import DEB, Finding, Installed, SourceError, SourceState, State
@@ -114,11 +115,12 @@ Acquire::Check-Valid-Until false;
 /* APT::Default-Release "sid"; */
 DPkg::Post-Invoke { "rm -f x || true"; };
 """
-    values = read_apt_conf(text)
+    values: dict[str, str] = {}
+    read_apt_conf(text, values)
     assert values["apt::default-release"] == "stable"
     assert values["apt::get::never-include-phased-updates"] == "true"
     settings = settings_of({"apt.conf.d/10own": text})
-    assert (settings.default_release, settings.never_phased, settings.ignores_dates) == ("stable", True, True)
+    assert (settings.default_release, settings.phasing.never, settings.ignores_dates) == ("stable", True, True)
 
 
 WORDS = st.lists(
@@ -166,7 +168,7 @@ def test_signed_suite_gives_verified_versions(detached: bool, ending: str) -> No
     mirror.add(URI, apt_suite({"amd64": [deb("a", "1"), deb("b", "2")]}, detached=detached, ending=ending))
     release = read(mirror)
     (index,) = read_indices(fetcher(mirror), store(None), SOURCE, release, ["amd64", "arm64"])
-    assert index.table == {"a": [("1", "", 100)], "b": [("2", "", 100)]}
+    assert index.table == {"a": [("1", "", 100, "")], "b": [("2", "", 100, "")]}
     assert index.name == "stable/main"
 
 
@@ -244,7 +246,7 @@ def test_unchanged_lists_are_not_transferred_again(tmp_path: Path) -> None:
         (index,) = read_indices(client, store(tmp_path / "cache"), SOURCE, release, ["amd64"])
     assert [status for _, status in mirror.log] == [304]
     assert client.received == 0
-    assert dict(index.table) == {"a": [("1", "", 100)]}
+    assert dict(index.table) == {"a": [("1", "", 100, "")]}
 
 
 def test_damaged_cache_is_fetched_again(tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_parse_packages_never_raises(raw: bytes) -> None:
 @given(st.lists(st.tuples(st.from_regex(r"[a-z]{1,5}", fullmatch=True), st.from_regex(r"[0-9.]{1,5}", fullmatch=True))))
 def test_parse_packages_reads_every_paragraph(rows: list[tuple[str, str]]) -> None:
     table = parse_packages("\n".join(deb(name, version, Source="x (1)") for name, version in rows).encode())
-    found = [(name, version) for name, versions in table.items() for version, _, _ in versions]
+    found = [(name, version) for name, versions in table.items() for version, *_ in versions]
     assert sorted(found) == sorted(rows)
 
 
@@ -293,7 +295,7 @@ def index(
 ) -> AptIndex:
     source = AptSource(uri=f"http://{site}/debian", suite=suite, components=("main",))
     release = Release(suite=suite, codename=suite, files={}, **fields)  # type: ignore[arg-type]
-    table = {"lib": [(version, "src", phased) for version in versions]}
+    table = {"lib": [(version, "src", phased, "") for version in versions]}
     return AptIndex(source=source, release=release, component="main", architecture="amd64", table=table)
 
 

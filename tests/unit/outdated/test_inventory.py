@@ -96,10 +96,21 @@ def names(inventory: Inventory) -> list[str]:
     return [f"{package.kind}:{package.name}={package.version}" for package in inventory.packages]
 
 
+@pytest.mark.parametrize("state", ["triggers-pending", "triggers-awaited", "half-configured", "unpacked", "Installed"])
+def test_package_whose_configuration_is_pending_counts(place: Place, state: str) -> None:
+    inventory = place.read(
+        {"var/lib/dpkg/status": STATUS.replace(b"install ok installed", f"install ok {state}".encode())}
+    )
+    assert names(inventory) == ["deb:libssl3=3.0.15-1", "deb:curl=7-1"]
+
+
 def test_dpkg_packages_have_source_and_hold(place: Place) -> None:
     inventory = place.read({"var/lib/dpkg/status": STATUS})
     assert names(inventory) == ["deb:libssl3=3.0.15-1", "deb:curl=7-1"]
-    assert [(package.source, package.held) for package in inventory.packages] == [("openssl", False), ("", True)]
+    assert [(package.source, package.held) for package in inventory.packages] == [
+        ("openssl (3.0.15)", False),
+        ("", True),
+    ]
 
 
 def test_files_of_packages_in_a_slim_image_are_known(place: Place) -> None:
