@@ -51,7 +51,12 @@ class LibraryProof:
     def conflicts(self) -> Iterator[str]:
         """Yield what ELF files lack in the new image only. `checked` is the number of files that were simulated."""
         old, new = self._trees
-        own = [path for path in old.written if (elf := old.elf(path)) is not None and runs_or_loads(elf)]
+        # A path that only one of the images has is a conflict by itself.
+        own = [
+            path
+            for path in old.written
+            if (elf := old.elf(path)) is not None and runs_or_loads(elf) and new.elf(path) is not None
+        ]
         if not own:
             return
         before, after = (_loader(tree, text) for tree, text in zip(self._trees, self._paths, strict=True))
