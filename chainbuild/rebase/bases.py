@@ -64,8 +64,8 @@ class BasePair:
             name = base(path)
             if name not in programs if is_program(path) else name.startswith("lib") and name not in files:
                 names.add(name)
-        sonames = {elf.soname for elf in self.old.elves.values()} - {elf.soname for elf in self.new.elves.values()}
-        names |= {name for name in sonames if name and name not in files}
+        sonames = _sonames(self.old) - _sonames(self.new)
+        names |= sonames - files
         return frozenset(names - {""})
 
     @cached_property
@@ -136,6 +136,10 @@ class BasePair:
                 return True
             sonames.add(library.soname if library else None)
         return is_linked(path) and len(sonames) > 1
+
+
+def _sonames(tree: ImageTree) -> set[str]:
+    return {elf.soname for path in tree.files if (elf := tree.elf(path)) is not None and elf.soname}
 
 
 def _is_read(path: str) -> bool:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from chainbuild.comparison.contents import Entry
 from chainbuild.minimize.ldcache import LD_SO_CACHE
 from chainbuild.minimize.root import base, join, parent, shown
+from chainbuild.rebase.alpine import INSTALLED, broken_apk_relations
 from chainbuild.rebase.bases import BasePair
 from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
 from chainbuild.rebase.packages import broken_relations, read_database
@@ -190,13 +191,17 @@ class PathChanges:
             self._conflict(path, "the step deletes from a folder whose list of files differs between the bases")
 
     def _packages(self) -> None:
-        merged = next((file.entry.data for file in self.merged if file.path == STATUS and file.entry), None)
-        status = merged or self._new.data(STATUS)
-        if STATUS not in self._old.written or status is None:
-            return
-        before = broken_relations(read_database(self._old.data(STATUS) or b""))
-        for relation in sorted(broken_relations(read_database(status)) - before):
-            self._conflict(STATUS, f"a package's relation no longer holds: {relation}")
+        for path in (STATUS, *INSTALLED):
+            merged = next((file.entry.data for file in self.merged if file.path == path and file.entry), None)
+            data = merged or self._new.data(path)
+            if path not in self._old.written or data is None:
+                continue
+            for relation in sorted(_broken(path, data) - _broken(path, self._old.data(path) or b"")):
+                self._conflict(path, f"a package's relation no longer holds: {relation}")
+
+
+def _broken(path: str, data: bytes) -> frozenset[str]:
+    return broken_relations(read_database(data)) if path == STATUS else broken_apk_relations(data)
 
 
 def same(first: Entry | None, second: Entry | None) -> bool:
