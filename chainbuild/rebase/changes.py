@@ -13,7 +13,8 @@ from chainbuild.minimize.ldcache import LD_SO_CACHE
 from chainbuild.minimize.root import base, join, parent, shown
 from chainbuild.rebase.alpine import INSTALLED, broken_apk_relations
 from chainbuild.rebase.bases import BasePair
-from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
+from chainbuild.rebase.entries import MergeConflictError
+from chainbuild.rebase.merging import Merge, merge_for, named_lines
 from chainbuild.rebase.packages import broken_relations, read_database
 from chainbuild.rebase.paths import (
     ACCOUNTS,
