@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.elf_builder import library, program
+from tests.support.elf_builder import build_elf, library, program
 from tests.support.rebases import BASE, LIBRARIES, Files, proven
 
 COMPILES = "FROM base\nRUN make install\n"
@@ -110,6 +110,16 @@ def test_program_that_is_gone_is_found_by_its_path_in_a_merged_usr() -> None:
     assert "/opt/run: it mentions /sbin/tune" in conflicts(step, merged, {**merged, "/usr/sbin/tune": EXE})
 
 
+def test_symbol_that_a_plugin_takes_from_a_program_is_missed() -> None:
+    host = "/usr/bin/host"
+    old: Files = {**BASE, host: program("libc.so.6", exports=("register", "log"))}
+    new: Files = {**BASE, host: program("libc.so.6", exports=("log",))}
+    plugin: Files = {"/opt/plugin.so": build_elf(needed=("libc.so.6",), imports=("register",))}
+    assert "/opt/plugin.so: it needs the symbol register" in conflicts(plugin, new, old)
+    assert not conflicts({"/opt/plugin.so": build_elf(imports=("log",))}, new, old)
+    assert not conflicts(plugin, {**old, host: program("libc.so.6", exports=("register",))}, old)
+
+
 # Copies --------------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +133,24 @@ def test_changelog_of_a_package_from_the_same_source_fits() -> None:
     }
     assert not conflicts(step, {**BASE, log: b"2", triggers.replace("ssl", "tls"): b"x\n"}, old)
     assert "it is a copy of" in conflicts({"/etc/log": b"1"}, {**BASE, log: b"2"}, old)
+
+
+@pytest.mark.parametrize(
+    ("derived", "source"),
+    [
+        ("/usr/lib/x/gtk-3.0/3.0.0/immodules.cache", "/usr/lib/x/gtk-3.0/3.0.0/immodules/im-x.so"),
+        ("/usr/lib/udev/hwdb.bin", "/usr/lib/udev/hwdb.d/20-x.hwdb"),
+        ("/var/lib/systemd/catalog/database", "/usr/lib/systemd/catalog/x.catalog"),
+        ("/usr/lib/x/vlc/plugins/plugins.dat", "/usr/lib/x/vlc/plugins/access/libx_plugin.so"),
+        ("/var/lib/texmf/ls-R", "/usr/share/texlive/texmf-dist/x.sty"),
+        ("/var/lib/ghc/package.conf.d/package.cache", "/var/lib/ghc/package.conf.d/x.conf"),
+        ("/usr/lib/jvm/java-17/lib/server/classes.jsa", "/usr/lib/jvm/java-17/lib/modules"),
+        ("/usr/share/fonts/X11/misc/fonts.dir", "/usr/share/fonts/X11/misc/x.pcf"),
+    ],
+)
+def test_cache_of_a_folder_in_which_the_bases_differ_is_a_conflict(derived: str, source: str) -> None:
+    old, new = ({**BASE, source: text} for text in (b"1", b"2"))
+    assert f"{derived}: it is made of files such as {source}" in conflicts({derived: b"cache"}, new, old)
 
 
 # Users ---------------------------------------------------------------------------------------------------------------
