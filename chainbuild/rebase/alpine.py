@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from chainbuild.outdated.alpine_versions import compare_alpine
+from chainbuild.distro.alpine_versions import compare_alpine
 from chainbuild.patterns import regex
 from chainbuild.rebase.merging import paragraphs
 
