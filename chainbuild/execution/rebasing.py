@@ -34,7 +34,7 @@ from chainbuild.rebase.configuration import ConfigurationConflictError, rebased_
 from chainbuild.rebase.images import merged_layer, put_rebased
 from chainbuild.rebase.prove import RebaseVerdict, StepContent, prove, shortened
 from chainbuild.rebase.reading import LayerReader
-from chainbuild.rebase.stages import import_conflicts, minimized_conflicts, startup_conflicts
+from chainbuild.rebase.stages import import_conflicts, minimized_conflicts, production_conflicts, startup_conflicts
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.records.garbage import BUILT_AS
 from chainbuild.records.keys import Components
@@ -267,6 +267,7 @@ class StepRebaser:
             content = StepContent(layers=layers, dockerfile=None, built=config, rebased=config)
             mentions = partial(self._reader.mentioned, moved.built, range(len(moved.built.layers)))
             conflicts += prove(production, content, self._reader.symbols, mentions).conflicts
+            conflicts += tuple(production_conflicts(production))
         if conflicts:
             raise NotRebasedError(*shortened(conflicts))
 

@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from msgspec import Struct, field
 
 from chainbuild import limits
+from chainbuild.distro.alpine_versions import alpine_parts, compare_alpine
 from chainbuild.errors import DamagedContentError
 from chainbuild.minimize.root import RootFileSystem
-from chainbuild.outdated.alpine_versions import alpine_parts, compare_alpine
 from chainbuild.outdated.fetching import Fetcher
 from chainbuild.outdated.model import Finding, Installed, SourceError, SourceState, State
 from chainbuild.patterns import regex

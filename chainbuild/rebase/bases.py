@@ -8,12 +8,15 @@ from functools import cached_property
 from typing import Final
 
 from chainbuild.comparison.contents import Entry
+from chainbuild.minimize.root import base, parent
+from chainbuild.patterns import regex
 from chainbuild.rebase.merging import named_lines
-from chainbuild.rebase.paths import ACCOUNTS, is_compiled_from, is_documentation, is_passing, is_program
+from chainbuild.rebase.paths import ACCOUNTS, is_compiled_from, is_documentation, is_linked, is_passing, is_program
 from chainbuild.rebase.tree import ImageTree
 
 _RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
 _RELEASE_FIELDS: Final = ("ID", "VERSION_ID", "VERSION_CODENAME")
+_VERSION: Final = regex(r"[A-Za-z_-]*\d+\.\d+[\w.+-]*")
 Difference = tuple[Entry | None, Entry | None]
 """The entry of a path in the old and in the new base."""
 
@@ -42,28 +45,49 @@ class BasePair:
     @cached_property
     def compiler_inputs(self) -> tuple[str, ...]:
         """The paths among the differences that a compiler may read."""
-        return tuple(path for path in self.differences if is_compiled_from(path) or self._is_linker_script(path))
+        return tuple(
+            path
+            for path in self.differences
+            if not is_documentation(path) and (is_compiled_from(path) or self._is_linked_otherwise(path))
+        )
 
     @cached_property
     def removed_names(self) -> frozenset[str]:
         """Names that content may refer to, and that the new base lacks: programs, SONAMEs, and paths of other files."""
         names: set[str] = set()
+        programs = {base(path) for path in self.new.files if is_program(path)}
+        files = {base(path) for path, entry in self.new.files.items() if entry.kind != "dir" and _is_read(path)}
         for path, (before, after) in self.differences.items():
-            if (
-                after is not None
-                or before is None
-                or before.kind == "dir"
-                or is_passing(path)
-                or is_documentation(path)
-            ):
+            if after is not None or before is None or before.kind == "dir" or not _is_read(path):
                 continue
-            name = path.rpartition("/")[2]
-            names.add(path)
-            if is_program(path) or name.startswith("lib"):
+            names |= {path, self._alias(path)}
+            name = base(path)
+            if name not in programs if is_program(path) else name.startswith("lib") and name not in files:
                 names.add(name)
-        sonames = {elf.soname for elf in self.old.elves.values()} - {elf.soname for elf in self.new.elves.values()}
-        kept = {path.rpartition("/")[2] for path in self.new.files}
-        return frozenset(name for name in names | {name for name in sonames if name} if name not in kept)
+        sonames = _sonames(self.old) - _sonames(self.new)
+        names |= sonames - files
+        return frozenset(names - {""})
+
+    @cached_property
+    def removed_versions(self) -> frozenset[str]:
+        """Names of folders with a version in them (`python3.11`, `5.36.0`) that the new base has nowhere."""
+        names = {
+            base(path)
+            for path, (before, after) in self.differences.items()
+            if before is not None and before.kind == "dir" and after is None and _is_read(path)
+        }
+        versions = {name for name in names if _VERSION.fullmatch(name)}
+        return frozenset(versions - {base(path) for path in self.new.files}) if versions else frozenset()
+
+    @cached_property
+    def grown_folders(self) -> Mapping[str, str]:
+        """By path, the folders of the old base in which the new one has something more, and its first path."""
+        folders: dict[str, str] = {}
+        for path, (before, _) in self.differences.items():
+            if before is None and _is_read(path) and parent(path) in self.old.files:
+                # A folder that is new in an old one counts for the old one.
+                folders.setdefault(parent(path), path)
+        return folders
 
     @cached_property
     def copied_from(self) -> Mapping[bytes, str]:
@@ -92,10 +116,35 @@ class BasePair:
         for path in ACCOUNTS:
             yield from _account_conflicts(path, self.old.data(path) or b"", self.new.data(path) or b"")
 
-    def _is_linker_script(self, path: str) -> bool:
-        entry = self.new.files.get(path) or self.old.files[path]
-        is_elf = entry.content in self.old.elves or entry.content in self.new.elves
-        return path.endswith(".so") and entry.kind == "file" and not is_elf
+    def _alias(self, path: str) -> str:
+        """Return the path of a file below `/usr` by the link that a merged `/usr` has for its folder; empty if none."""
+        if not path.startswith("/usr/"):
+            return ""
+        short = path.removeprefix("/usr")
+        top = self.old.files.get(f"/{short.split('/')[1]}")
+        return short if top is not None and top.kind == "link" else ""
+
+    def _is_linked_otherwise(self, path: str) -> bool:
+        """Return whether a linker would take another library by this path, or reads it as a script."""
+        if not path.endswith(".so"):
+            return False
+        sonames: set[str | None] = set()
+        for tree in (self.old, self.new):
+            target = tree.resolve(path)
+            library = tree.elf(target) if target is not None else None
+            if library is None and tree.is_file(path):
+                return True
+            sonames.add(library.soname if library else None)
+        return is_linked(path) and len(sonames) > 1
+
+
+def _sonames(tree: ImageTree) -> set[str]:
+    return {elf.soname for path in tree.files if (elf := tree.elf(path)) is not None and elf.soname}
+
+
+def _is_read(path: str) -> bool:
+    """Return whether a program of an image, except the package manager, may read what is at a path."""
+    return not is_passing(path) and not is_documentation(path)
 
 
 def _release(tree: ImageTree) -> Mapping[str, str]:
@@ -108,6 +157,9 @@ def _release(tree: ImageTree) -> Mapping[str, str]:
                 values[name] = "".join(shlex.split(value))
             except ValueError:
                 values[name] = value
+    if values.get("ID") == "alpine":
+        # Alpine counts updates of a release in its last number: 3.20.3 and 3.20.4 have the same packages and interfaces.
+        values["VERSION_ID"] = ".".join(values.get("VERSION_ID", "").split(".")[:2])
     return values
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 from msgspec import Struct
 
 from chainbuild.comparison.contents import Entry
 from chainbuild.minimize.ldcache import LD_SO_CACHE
 from chainbuild.minimize.root import base, join, parent, shown
+from chainbuild.rebase.alpine import INSTALLED, broken_apk_relations
 from chainbuild.rebase.bases import BasePair
-from chainbuild.rebase.merging import Merge, MergeConflictError, merge_for, named_lines
+from chainbuild.rebase.entries import MergeConflictError
+from chainbuild.rebase.merging import Merge, merge_for, named_lines
 from chainbuild.rebase.packages import broken_relations, read_database
-from chainbuild.rebase.paths import ACCOUNTS, STATUS, is_passing, source_of_bytecode, sources_of
+from chainbuild.rebase.paths import (
+    ACCOUNTS,
+    STATUS,
+    SUBORDINATE_IDS,
+    is_documentation,
+    is_passing,
+    source_of_bytecode,
+    sources_of,
+)
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.values import replace
 
@@ -43,12 +55,17 @@ class PathChanges:
         if self._old.written.keys() != self._new.written.keys():
             moved = sorted(self._old.written.keys() ^ self._new.written.keys())
             self._conflict(moved[0], "a folder above it is a link in one of the bases only")
+        for path in self._new.deleted.keys() - self._old.deleted.keys():
+            if not is_passing(path):
+                self._conflict(path, "the step's layers delete it, and the old base does not have it")
         for path, own in self._old.written.items():
             if not is_passing(path):
                 self._written(path, own)
                 self._derived(path, own)
         for path in self._old.deleted:
             self._deleted(path)
+        self._versions()
+        self._copied_folders()
         self._packages()
 
     def _conflict(self, path: str, why: str) -> None:
@@ -56,7 +73,7 @@ class PathChanges:
 
     def _written(self, path: str, own: Entry) -> None:
         differences, folder = self._bases.differences, parent(path)
-        if folder not in self._old.written and folder in differences and differences[folder][1] is None:
+        if folder not in self._old.written and folder in differences and not _is_folder(differences[folder][1]):
             self._conflict(folder, "the step writes into this folder, which the new base lacks")
         if path not in differences or path == LD_SO_CACHE:
             return
@@ -79,10 +96,10 @@ class PathChanges:
             for name in conflict.names:
                 self._conflict(path, f"{name} was changed by the step and in the base")
             return
-        twice = _double_ids(data) if path in ACCOUNTS else ""
-        if twice and twice != _double_ids(after.data or b""):
-            self._conflict(path, f"the step and the base gave the same id to {twice}")
-            return
+        for names in _double_ids(path, data):
+            if not any(names <= before for text in (after, own) for before in _double_ids(path, text.data or b"")):
+                self._conflict(path, f"the step and the base gave the same id to {' and '.join(sorted(names))}")
+                return
         rights, old_rights, new_rights = ((entry.mode, entry.owner) for entry in (own, before, after))
         if len({rights, old_rights, new_rights}) == 3:
             self._conflict(path, "its mode or owner was changed by the step and in the base")
@@ -103,12 +120,12 @@ class PathChanges:
         """Find content that was made from files of the base that differ now."""
         differences = self._bases.differences
         if own.kind == "link":
-            target = self._old.resolve(path)
-            if target is not None and self._new.resolve(path) is None:
-                self._conflict(path, f"it links to {shown(own.target)}, which the new base lacks")
+            self._link(path, own)
         if own.kind != "file" or merge_for(path) is not None or path == LD_SO_CACHE:
             return
-        if (source := self._bases.copied_from.get(own.content)) is not None and source != path:
+        # Packages from one source have the same changelog, and many have the same maintainer scripts.
+        source = self._bases.copied_from.get(own.content) if not is_documentation(path) else None
+        if source is not None and source != path:
             self._conflict(path, f"it is a copy of {shown(source)}, which changed in the base")
         if (source := source_of_bytecode(path)) and source in differences and source not in self._old.written:
             # Python compares bytecode with its source only by time and size, and makes it anew if it is missing.
@@ -117,6 +134,54 @@ class PathChanges:
         for pattern in sources_of(path):
             if changed := next((name for name in differences if pattern.fullmatch(name)), None):
                 self._conflict(path, f"it is made of files such as {shown(changed)}, which changed in the base")
+
+    def _link(self, path: str, own: Entry) -> None:
+        """Compare where a link of the step leads: a program or a folder of another name is another version."""
+        before, after = self._old.resolve(path), self._new.resolve(path)
+        if before is None or before == after:
+            return
+        if after is None:
+            self._conflict(path, f"it links to {shown(own.target)}, which the new base lacks")
+            return
+        libraries = (self._old.elf(before), self._new.elf(after))
+        sonames = {library.soname if library else "" for library in libraries}
+        if len(sonames) > 1 or "" in sonames:
+            self._conflict(path, f"it leads to {shown(after)} on the new base, and to {shown(before)} on the old one")
+
+    def _versions(self) -> None:
+        """Find files for a version that the new base no longer has: modules in `python3.11`, `perl/5.36.0`."""
+        removed, reported = self._bases.removed_versions, set[str]()
+        for path in self._old.written if removed else ():
+            if is_passing(path) or is_documentation(path):
+                continue
+            for name in removed.intersection(parent(path).split("/")) - reported:
+                reported.add(name)
+                self._conflict(path, f"it is in a folder {shown(name)}, and the new base has no folder of that name")
+
+    def _copied_folders(self) -> None:
+        """Find copies of folders to which the new base has added something: they would have it, too."""
+        for folder, added in self._bases.grown_folders.items():
+            files = {
+                (name, entry.content)
+                for name in self._bases.old.names(folder)
+                if (entry := self._bases.old.files[join(folder, name)]).kind == "file" and entry.size
+            }
+            copies = Counter(self._copies_of(files, folder))
+            for copy in sorted(place for place, count in copies.items() if 2 * count >= len(files)):
+                self._conflict(copy, f"it has copies of the files in {shown(folder)}, and the new base added {added}")
+
+    def _copies_of(self, files: Collection[tuple[str, bytes]], folder: str) -> Iterator[str]:
+        for named in files:
+            yield from (place for place in self._places.get(named, ()) if place != folder)
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[str, bytes], Sequence[str]]:
+        """The folders in which the step wrote a file, by its name and content."""
+        places: dict[tuple[str, bytes], list[str]] = {}
+        for path, entry in self._old.written.items():
+            if entry.kind == "file" and entry.size and not is_passing(path) and not is_documentation(path):
+                places.setdefault((base(path), entry.content), []).append(parent(path))
+        return places
 
     def _deleted(self, path: str) -> None:
         """A deletion does not depend on content, but what the base has added beside it, the step would have deleted, too."""
@@ -127,13 +192,17 @@ class PathChanges:
             self._conflict(path, "the step deletes from a folder whose list of files differs between the bases")
 
     def _packages(self) -> None:
-        merged = next((file.entry.data for file in self.merged if file.path == STATUS and file.entry), None)
-        status = merged or self._new.data(STATUS)
-        if STATUS not in self._old.written or status is None:
-            return
-        before = broken_relations(read_database(self._old.data(STATUS) or b""))
-        for relation in sorted(broken_relations(read_database(status)) - before):
-            self._conflict(STATUS, f"a package's relation no longer holds: {relation}")
+        for path in (STATUS, *INSTALLED):
+            merged = next((file.entry.data for file in self.merged if file.path == path and file.entry), None)
+            data = merged or self._new.data(path)
+            if path not in self._old.written or data is None:
+                continue
+            for relation in sorted(_broken(path, data) - _broken(path, self._old.data(path) or b"")):
+                self._conflict(path, f"a package's relation no longer holds: {relation}")
+
+
+def _broken(path: str, data: bytes) -> frozenset[str]:
+    return broken_relations(read_database(data)) if path == STATUS else broken_apk_relations(data)
 
 
 def same(first: Entry | None, second: Entry | None) -> bool:
@@ -150,14 +219,22 @@ def script_conflicts(old: ImageTree, new: ImageTree, paths: Iterable[str], searc
         if entry.kind != "file" or not entry.mode & 0o111:
             continue
         for name in old.scripts.get(entry.content, ()):
-            if _has(old, name, search_path) and not _has(new, name, search_path):
+            before, after = _program(old, name, search_path), _program(new, name, search_path)
+            if before and not after:
                 yield f"{shown(path)}: its interpreter {shown(name)} is not in the new base"
+            elif before and before != after:
+                yield f"{shown(path)}: its interpreter {shown(name)} is {shown(after)} in the new base, not {shown(before)}"
 
 
-def _has(tree: ImageTree, name: str, search_path: str) -> bool:
-    if name.startswith("/"):
-        return tree.is_file(name)
-    return any(tree.is_file(join(folder, name)) for folder in search_path.split(":") if folder.startswith("/"))
+def _program(tree: ImageTree, name: str, search_path: str) -> str:
+    """Return the file that a program's path or name leads to; empty if there is none."""
+    folders = [""] if name.startswith("/") else [folder for folder in search_path.split(":") if folder[:1] == "/"]
+    places = (f"{folder.rstrip('/')}/{name}" if folder else name for folder in folders)
+    return next((tree.resolve(place) or "" for place in places if tree.is_file(place)), "")
+
+
+def _is_folder(entry: Entry | None) -> bool:
+    return entry is not None and entry.kind == "dir"
 
 
 def _are_files(*entries: Entry) -> bool:
@@ -170,12 +247,12 @@ def _told(before: Entry | None, after: Entry | None) -> str:
     return "the step changed it, and the base " + ("changed it" if after else "removed it")
 
 
-def _double_ids(data: bytes) -> str:
-    """Return the names of two users or groups with the same id; empty if there are none. System files may have them."""
-    owners: dict[bytes, str] = {}
-    for name, line in named_lines(data).items():
-        number = line.split(b":")[2] if line.count(b":") >= 3 else b""
-        if number and number in owners:
-            return f"{owners[number]} and {name}"
-        owners[number] = name
-    return ""
+def _double_ids(path: str, data: bytes) -> list[set[str]]:
+    """Return the names with the same id: of users, of groups, or of what begins a range of subordinate ids."""
+    at = 2 if path in ACCOUNTS else 1 if path in SUBORDINATE_IDS else 0
+    owners: dict[bytes, set[str]] = {}
+    for name, line in named_lines(data).items() if at else ():
+        fields = line.split(b":")
+        if len(fields) > at and fields[at]:
+            owners.setdefault(fields[at], set()).add(name)
+    return [names for names in owners.values() if len(names) > 1]

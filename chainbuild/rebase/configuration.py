@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from chainbuild.dockerfile import Dockerfile
+from chainbuild.dockerfile import Dockerfile, Stage
 from chainbuild.records.labels import LABELS, stamped_names
 from chainbuild.references import Digest
 from chainbuild.registry.config import ImageConfig
@@ -72,8 +72,7 @@ class _Merge:
         self, old_base: ImageConfig, new_base: ImageConfig, built: ImageConfig, dockerfile: Dockerfile
     ) -> None:
         self._old, self._new, self._built = (_runtime(config) for config in (old_base, new_base, built))
-        stage = dockerfile.stages[-1].instructions if dockerfile.stages else ()
-        self._keywords = {found.keyword for found in stage}
+        self._keywords = {found.keyword for stage in _stages_of_result(dockerfile) for found in stage.instructions}
         self._stamped = stamped_names(built) | stamped_names(old_base) | stamped_names(new_base)
         self.texts: list[str] = []
 
@@ -121,6 +120,19 @@ class _Merge:
                 chosen = new
             if chosen is not None:
                 yield entry, chosen
+
+
+def _stages_of_result(dockerfile: Dockerfile) -> Iterator[Stage]:
+    """Yield the last stage, and the stages that it is built on."""
+    by_name: dict[str, Stage] = {}
+    below: dict[int, Stage | None] = {}
+    for stage in dockerfile.stages:
+        below[stage.index] = by_name.get(stage.base.lower())
+        by_name[stage.name or str(stage.index)] = stage
+    current = dockerfile.stages[-1] if dockerfile.stages else None
+    while current is not None:
+        yield current
+        current = below[current.index]
 
 
 def _runtime(config: ImageConfig) -> dict[str, Any]:

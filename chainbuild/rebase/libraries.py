@@ -51,13 +51,19 @@ class LibraryProof:
     def conflicts(self) -> Iterator[str]:
         """Yield what ELF files lack in the new image only. `checked` is the number of files that were simulated."""
         old, new = self._trees
-        own = [path for path in old.written if (elf := old.elf(path)) is not None and runs_or_loads(elf)]
+        # A path that only one of the images has is a conflict by itself.
+        own = [
+            path
+            for path in old.written
+            if (elf := old.elf(path)) is not None and runs_or_loads(elf) and new.elf(path) is not None
+        ]
         if not own:
             return
         before, after = (_loader(tree, text) for tree, text in zip(self._trees, self._paths, strict=True))
         for path in own:
             self.checked += 1
             yield from self._differences(path, before, old, after, new)
+        yield from self._lost_by_programs(own, after)
         names = {name for path in own for name in (path.rpartition("/")[2], _elf(old, path).soname)}
         if self._bases.needed_names.isdisjoint(name for name in names if name):
             return
@@ -70,6 +76,35 @@ class LibraryProof:
                 continue
             self.checked += 1
             yield from self._differences(path, alone, base, after, new)
+
+    def _lost_by_programs(self, own: Iterable[str], after: Loader) -> Iterator[str]:
+        """Yield the symbols that plugins of the step may take from a program of the base, which no longer has them.
+
+        A plugin, such as a module of Python or Apache, has no SONAME, and is not linked with the program that loads it.
+        """
+        new = self._trees[1]
+        plugins = [path for path in own if not _elf(new, path).soname and not _elf(new, path).interpreter]
+        pairs = [
+            pair
+            for path, pair in self._bases.differences.items()
+            if (elf := self._bases.old.elf(path)) is not None and elf.interpreter
+        ]
+        if not plugins or not pairs:
+            return
+        before, after_contents = ([entry.content for entry in entries if entry] for entries in zip(*pairs, strict=True))
+        table = self._symbols({*before, *after_contents, *(new.files[path].content for path in plugins)})
+        exports = [
+            {name for symbols in _known(table, contents) for name in symbols.exports}
+            for contents in (before, after_contents)
+        ]
+        lost = exports[0] - exports[1]
+        for path in plugins:
+            known = _known(table, (new.files[path].content,))
+            doubtful = [symbol for symbol in (known[0].imports if known else ()) if symbol.name in lost]
+            now = _contents(after.run(path, _elf(new, path)), new) if doubtful else {}
+            everything = _known(self._symbols(now), now) if doubtful else []
+            for symbol in sorted(symbol for symbol in doubtful if not provided(symbol, everything)):
+                yield f"{shown(path)}: it needs the symbol {shown(str(symbol))}, which no program of the new base has"
 
     def _differences(self, path: str, before: Loader, old: ImageTree, after: Loader, new: ImageTree) -> Iterator[str]:
         elf = _elf(old, path)

@@ -7,41 +7,14 @@ and the step changed in different ways is a conflict.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from chainbuild.patterns import regex
+from chainbuild.rebase.entries import Entries, merged_entries
+from chainbuild.rebase.scripts_tar import merge_scripts
 
 Merge = Callable[[bytes, bytes, bytes], bytes]
-Entries = Mapping[str, bytes]
-
-
-class MergeConflictError(Exception):
-    """Entries that were changed on both sides; `names` are texts for people."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = tuple(names)
-        super().__init__(", ".join(self.names))
-
-
-def merged_entries(old: Entries, new: Entries, mine: Entries, describe: Callable[[str], str] = str) -> Entries:
-    """Return the entries of `new` with what `mine` added, changed and removed compared with `old`, in the order of `new`.
-
-    Errors: `MergeConflictError` with `describe(name)` of each entry that both changed differently.
-    """
-    result: dict[str, bytes] = {}
-    conflicts: list[str] = []
-    for name in dict.fromkeys((*new, *mine)):
-        before, after, own = old.get(name), new.get(name), mine.get(name)
-        if own != before and after not in (before, own):
-            conflicts.append(describe(name))
-            continue
-        chosen = after if own == before else own
-        if chosen is not None:
-            result[name] = chosen
-    if conflicts:
-        raise MergeConflictError(conflicts)
-    return result
 
 
 _BLANK: Final = regex(rb"\n[ \t]*\n+")
@@ -114,6 +87,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], Merge], ...]] = (
     (regex(r"/var/lib/apt/extended_states"), _merge_paragraphs(b"Package", b"Architecture")),
     (regex(r"/var/cache/debconf/[^/]*\.dat"), _merge_paragraphs(b"Name")),
     (regex(r"/(usr/)?lib/apk/db/installed"), _merge_paragraphs(b"P")),
+    (regex(r"/(usr/)?lib/apk/db/scripts\.tar(\.gz)?"), merge_scripts),
     (regex(r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)"), _merge_named_lines),
     (regex(r"/var/lib/dpkg/diversions"), _merge_groups_of_lines(3)),
     (

@@ -12,6 +12,7 @@ from chainbuild.patterns import regex
 
 STATUS: Final = f"{DPKG}/status"
 ACCOUNTS: Final = (PASSWD, GROUP)
+SUBORDINATE_IDS: Final = ("/etc/subuid", "/etc/subgid")
 
 _PASSING: Final = regex(
     r"/var/log/.*|/var/lib/apt/(lists|periodic)(/.*)?|/var/cache/(apt|ldconfig|man)/.*|/var/backups/.*"
@@ -26,14 +27,17 @@ _DOCUMENTATION: Final = regex(
 )
 
 _COMPILED_FROM: Final = regex(
-    r"/usr/(local/)?include/.*|/usr/lib(exec)?/(gcc|llvm)[^/]*/.*|/usr/(local/)?(lib|share)/(.*/)?(pkgconfig|cmake)/.*"
-    r"|/usr/share/(cmake|aclocal)[^/]*/.*"
-    r"|/(.*/)?[^/]+\.(h|hh|hpp|hxx|h\+\+|H|inl|ipp|tcc|a|o|la|lo|pc|cmake|mod|rlib|rmeta|m4|pri|prf|pxd|hi)"
-    r"|/(usr/)?(local/)?bin/([\w]+-linux-\w+-)?(gcc|g\+\+|cc|c\+\+|cpp|c89|c99|ld|ld\.\w+|as|ar|ranlib|nm|objcopy|strip"
-    r"|clang|clang\+\+|gfortran|rustc|cargo|go|make|gmake|cmake|ninja|meson|swig|bison|flex|m4|pkg-config|pkgconf)(-[\d.]+)?"
+    r"/(.*/)?include/.*|/usr/lib(exec)?/(gcc|llvm)[^/]*/.*|/usr/(local/)?(lib|share)/(.*/)?(pkgconfig|cmake)/.*"
+    r"|/usr/share/(cmake|aclocal)[^/]*/.*|/(.*/)?(_sysconfigdata[^/]*\.py|Makefile|Makeconf)|/(.*/)?bin/[^/]+-config"
+    r"|/(.*/)?[^/]+\.(h|hh|hpp|hxx|h\+\+|H|inl|ipp|tcc|inc|def|cu|cuh|a|o|bc|la|lo|pc|cmake|mk|mod|rlib|rmeta|m4|pri|prf"
+    r"|pxd|pxi|pyx|hi|cmi|cmx|cmxa|cma|ali|go|rs|jar|class|proto|idl|gir|vapi|swiftmodule)"
+    r"|(/(.*/)?bin|/etc/alternatives)/([\w]+-linux-\w+-)?(gcc|g\+\+|cc|c\+\+|cpp|c89|c99|ld|ld\.\w+|as|ar|ranlib|nm|objcopy"
+    r"|strip|clang|clang\+\+|lld|gfortran|f77|f95|nvcc|rustc|cargo|go|ghc|javac|make|gmake|cmake|ninja|meson|swig|protoc|bison"
+    r"|yacc|flex|lex|m4|pkg-config|pkgconf)(-[\d.]+)?"
 )
 """Headers, static libraries, objects, build rules and the compilers themselves."""
 
+_LINKED: Final = regex(r"/(usr/)?(local/)?lib(32|64)?/([^/]+-linux-[^/]+/)?[^/]+\.so")
 _BYTECODE: Final = regex(r"(?P<folder>.*)/__pycache__/(?P<stem>[^/.]+)\.[^/]*\.pyc")
 
 _DERIVED: Final[tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]] = (
@@ -56,6 +60,14 @@ _DERIVED: Final[tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]] = (
     (regex(r"/etc/mailcap"), regex(r"/usr/lib/mime/packages/.*")),
     (regex(r"/usr/share/info/dir"), regex(r"/usr/share/info/.*")),
     (regex(r"/etc/pam\.d/common-.*"), regex(r"/usr/share/pam-configs/.*")),
+    (regex(r"/usr/lib/(.*/)?gtk-\d\.0/.*/immodules\.cache"), regex(r"/usr/lib/(.*/)?gtk-\d\.0/.*/immodules/.*")),
+    (regex(r"/(usr/lib|etc)/udev/hwdb\.bin"), regex(r"/(usr/lib|lib|etc)/udev/hwdb\.d/.*")),
+    (regex(r"/var/lib/systemd/catalog/.*"), regex(r"/usr/lib/systemd/catalog/.*")),
+    (regex(r"/usr/lib/(.*/)?vlc/plugins/plugins\.dat"), regex(r"/usr/lib/(.*/)?vlc/plugins/.*")),
+    (regex(r"/var/lib/texmf/.*"), regex(r"/usr/share/(texlive|texmf)[^/]*/.*|/etc/texmf/.*")),
+    (regex(r"/var/lib/ghc/package\.conf\.d/package\.cache"), regex(r"/var/lib/ghc/package\.conf\.d/.*")),
+    (regex(r"/(.*/)?(jvm|jdk|jre|java)[^/]*/(.*/)?[^/]+\.jsa"), regex(r"/(.*/)?(jvm|jdk|jre|java)[^/]*/.*")),
+    (regex(r"/usr/share/fonts/(.*/)?fonts\.(dir|scale)"), regex(r"/usr/share/fonts/.*")),
     (regex(r"/lib/modules/.*|/usr/lib/modules/.*/modules\..*|/boot/initrd.*"), regex(r"/(usr/)?lib/modules/.*")),
 )
 """Files that a program makes of all files of a folder, and these files."""
@@ -74,6 +86,11 @@ def is_documentation(path: str) -> bool:
 def is_compiled_from(path: str) -> bool:
     """Return whether a compiler, a linker or a build tool may read a file, or it is one."""
     return _COMPILED_FROM.fullmatch(path) is not None
+
+
+def is_linked(path: str) -> bool:
+    """Return whether a linker finds a file by the name of a library: `libx.so` in a folder that it searches."""
+    return _LINKED.fullmatch(path) is not None
 
 
 def is_program(path: str) -> bool:

@@ -30,7 +30,7 @@ from chainbuild.values import replace
 _KEPT: Final = regex(
     rf"{RECORDS.pattern}|/etc/(passwd|group|shadow|gshadow|subuid|subgid|shells|ld\.so\.cache|ld\.so\.conf(\.d/.*)?"
     r"|ld-musl-.*\.path)|/var/lib/dpkg/(diversions|statoverride|triggers/(File|Unincorp))|/var/lib/apt/extended_states"
-    r"|/var/cache/debconf/[^/]*\.dat|/etc/apk/world|/(usr/)?lib/apk/db/triggers|(/usr)?/lib(32|64)?/(.*/)?ld[^/]*\.so\.\d+"
+    r"|/var/cache/debconf/[^/]*\.dat|/etc/apk/world|/(usr/)?lib/apk/db/(triggers|scripts\.tar(\.gz)?)|(/usr)?/lib(32|64)?/(.*/)?ld[^/]*\.so\.\d+"
     r"|/(usr/)?lib/ld-musl-[^/]*\.so\.1"
 )
 """Files that are kept whole: those of `RECORDS`, those that can be merged, and what the search for libraries reads."""

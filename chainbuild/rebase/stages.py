@@ -38,6 +38,19 @@ def minimized_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
     yield from _record_conflicts(chain, minimized)
 
 
+def production_conflicts(production: BasePair) -> Iterator[str]:
+    """Yield the files that minimize may have left to the production image, and that the new one lacks.
+
+    Libraries are left out: the proof of the kept files looks for them.
+    """
+    for path, (before, after) in production.differences.items():
+        if before is None or before.kind == "dir" or after is not None or is_passing(path) or is_documentation(path):
+            continue
+        elf = production.old.elf(path)
+        if elf is None or not elf.soname:
+            yield f"{shown(path)}: minimize may have left it to the production image, which no longer has it"
+
+
 def _record_conflicts(chain: BasePair, minimized: ImageTree) -> Iterator[str]:
     """Yield the packages of which minimize kept files and records, and whose records changed in the chain's image."""
     old, new = (paragraphs(tree.data(STATUS) or b"", b"Package") for tree in (chain.old, chain.new))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chainbuild.distro.alpine_versions import alpine_key, alpine_parts, compare_alpine
 from chainbuild.distro.debian_versions import debian_key
-from chainbuild.outdated.alpine_versions import alpine_key, alpine_parts, compare_alpine
 
 DEBIAN_ORDER = (
     "1.0~~",

@@ -54,6 +54,14 @@ def test_setting_that_the_step_may_have_repeated_is_a_conflict() -> None:
     assert "LABEL" not in conflict({"labels": {"v": "1"}}, {"labels": {"v": "2"}}, {"labels": {"v": "1"}}, "LABEL v=1")
 
 
+def test_setting_of_a_stage_below_the_last_one_counts_as_of_the_step() -> None:
+    stages = 'FROM base AS Below\nCMD ["a"]\nFROM below\nRUN x'
+    assert "the step may set it" in conflict({"cmd": ["a"]}, {"cmd": ["b"]}, {"cmd": ["a"]}, stages)
+    assert rebased({"cmd": ["a"]}, {"cmd": ["b"]}, {"cmd": ["c"]}, stages).cmd == ("c",)
+    beside = 'FROM base AS beside\nCMD ["a"]\nFROM base\nRUN x'
+    assert rebased({"cmd": ["a"]}, {"cmd": ["b"]}, {"cmd": ["a"]}, beside).cmd == ("b",)
+
+
 @pytest.mark.parametrize(
     ("field", "old", "new"), [("env", [("A", "1")], [("A", "2")]), ("user", "a", "b"), ("working_dir", "/a", "/b")]
 )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import tarfile
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.rebase.merging import MergeConflictError, merge_for, merged_entries, named_lines, paragraphs
+from chainbuild.rebase.entries import MergeConflictError, merged_entries
+from chainbuild.rebase.merging import merge_for, named_lines, paragraphs
 from tests.unit.comparison.layers import dpkg
 
 ENTRIES = st.dictionaries(st.sampled_from("abcd"), st.sampled_from([b"1", b"2", b"3"]))
@@ -56,6 +62,43 @@ def test_shells_are_merged_by_line() -> None:
     assert merged("/etc/shells", b"/bin/sh\n", b"/bin/sh\n/bin/dash\n", b"/bin/sh\n/bin/zsh\n").endswith(
         b"dash\n/bin/zsh\n"
     )
+
+
+SCRIPTS = "/lib/apk/db/scripts.tar"
+
+
+def scripts(**contents: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.mode, member.size = 0o755, len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_scripts_of_alpine_packages_are_merged_by_member(suffix: str) -> None:
+    texts = scripts(a="1"), scripts(a_new="1", b="2"), scripts(a="1", c="3")
+    data = [gzip.compress(text) if suffix else text for text in texts]
+    with tarfile.open(fileobj=io.BytesIO(merged(f"{SCRIPTS}{suffix}", *data))) as archive:
+        result = {member.name: (archive.extractfile(member) or io.BytesIO()).read() for member in archive}
+        assert {member.mode for member in archive} == {0o755}
+    assert result == {"a_new": b"1", "b": b"2", "c": b"3"}
+
+
+def test_script_that_both_changed_and_damaged_scripts_are_conflicts() -> None:
+    with pytest.raises(MergeConflictError, match=r"^a$"):
+        merged(SCRIPTS, scripts(a="1"), scripts(a="2"), scripts(a="3"))
+    for damaged in (b"no tar" * 200, gzip.compress(scripts(a="1"))[:40]):
+        with pytest.raises(MergeConflictError, match="an archive that cannot be read"):
+            merged(SCRIPTS, scripts(a="1"), scripts(a="2"), damaged)
+
+
+@given(st.binary(max_size=1100))
+def test_any_bytes_as_scripts_are_merged_or_a_conflict(data: bytes) -> None:
+    with suppress(MergeConflictError):
+        merged(SCRIPTS, data, scripts(a="1"), data)
 
 
 def test_other_files_cannot_be_merged() -> None:

@@ -6,11 +6,12 @@ import pytest
 
 from chainbuild.rebase.bases import BasePair
 from chainbuild.rebase.reading import LayerReader
-from chainbuild.rebase.stages import import_conflicts, minimized_conflicts, startup_conflicts
+from chainbuild.rebase.stages import import_conflicts, minimized_conflicts, production_conflicts, startup_conflicts
 from chainbuild.rebase.tree import ImageTree
 from chainbuild.references import Platform
 from chainbuild.registry.config import ImageConfig
 from chainbuild.registry.pool import Registries
+from tests.support.elf_builder import library
 from tests.support.fake_registry import FakeRegistry
 from tests.support.rebases import BASE, Files
 from tests.unit.comparison.layers import add, dpkg
@@ -62,6 +63,15 @@ def test_changed_package_with_a_kept_record_is_a_conflict() -> None:
     assert minimized(new, {"/opt/app": b"x"}) == []
     conflicts = minimized(new, {"/var/lib/dpkg/status.d/libc6": b"Package: libc6\n"})
     assert conflicts == ["package libc6: minimize kept files of it, and its version changed in the chain's image"]
+
+
+def test_file_that_production_image_lost_is_a_conflict_for_minimize() -> None:
+    data, soname = "/usr/share/zoneinfo/UTC", "/usr/lib/x86_64-linux-gnu/libx.so.1"
+    old = {**BASE, data: b"z", soname: library("libx.so.1"), "/usr/share/doc/x/README": b"x"}
+    assert list(production_conflicts(pair(old, BASE))) == [
+        f"{data}: minimize may have left it to the production image, which no longer has it"
+    ]
+    assert list(production_conflicts(pair(BASE, old))) == []
 
 
 def startup(new: Files, old: Files = BASE, **changes: object) -> list[str]:
