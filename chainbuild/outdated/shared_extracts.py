@@ -1,7 +1,7 @@
 """Share extracts of layers through the chain registry, so that no other machine reads these layers.
 
 An extract is kept beside the image, under a tag made of its layer's digest, in an envelope signed by who read the layer. Only
-one that a trusted key signed is used. Somebody without a key writes none: a question creates no key.
+one that a trusted key signed is used. A user without a key writes none: a question creates no key.
 """
 
 from __future__ import annotations

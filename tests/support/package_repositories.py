@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pysequoia import Cert, SignatureMode, Tsk, sign
 
+from chainbuild.comparison.contents import Entry, LayeredRoot
+from chainbuild.outdated.apt_settings import AptSettings, read_apt_settings
 from chainbuild.registry.http.transport import HttpRequest, TransportError
 
 VALID = "Tue, 01 Jan 2999 00:00:00 UTC"
@@ -195,3 +197,15 @@ class Mirror:
         if request.headers.get("If-None-Match") == etag:
             return _Response(304, headers={"etag": etag})
         return _Response(200, content, {"etag": etag})
+
+
+def root_of(files: Mapping[str, str | bytes]) -> LayeredRoot:
+    rows = []
+    for path, content in files.items():
+        data = content if isinstance(content, bytes) else content.encode()
+        rows.append((path, Entry(kind="file", size=len(data), data=data)))
+    return LayeredRoot([rows])
+
+
+def settings_of(files: Mapping[str, str | bytes]) -> AptSettings:
+    return read_apt_settings(root_of({f"/etc/apt/{name}": content for name, content in files.items()}))

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainbuild.comparison.contents import Entry, LayeredRoot
 from chainbuild.outdated.apt_index import AptIndex, Release, parse_packages, read_indices, read_release
 from chainbuild.outdated.apt_pins import matches
 from chainbuild.outdated.apt_policy import AptPolicy
-from chainbuild.outdated.apt_settings import AptSettings, AptSource, read_apt_conf, read_apt_settings
+from chainbuild.outdated.apt_settings import AptSettings, AptSource, read_apt_conf
 from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.model import DEB, Finding, Installed, SourceError, SourceState, State
-from tests.support.package_repositories import Mirror, apt_key, apt_keyring, apt_suite, deb
+from tests.support.package_repositories import Mirror, apt_key, apt_keyring, apt_suite, deb, settings_of
 
 URI = "http://deb.test/debian"
 KEYRING = "/usr/share/keyrings/archive.gpg"
 NOW = 1_700_000_000.0
 SOURCE = AptSource(uri=URI, suite="stable", components=("main",), keyrings=(KEYRING,))
-
-
-def root_of(files: Mapping[str, str | bytes]) -> LayeredRoot:
-    rows = []
-    for path, content in files.items():
-        data = content if isinstance(content, bytes) else content.encode()
-        rows.append((path, Entry(kind="file", size=len(data), data=data)))
-    return LayeredRoot([rows])
-
-
-def settings_of(files: Mapping[str, str | bytes]) -> AptSettings:
-    return read_apt_settings(root_of({f"/etc/apt/{name}": content for name, content in files.items()}))
 
 
 # Settings -------------------------------------------------------------------------------------------------------------

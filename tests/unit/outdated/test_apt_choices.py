@@ -12,8 +12,7 @@ from chainbuild.outdated.apt_phasing import Phasing, draw
 from chainbuild.outdated.apt_policy import AptPolicy
 from chainbuild.outdated.apt_settings import AptSource
 from chainbuild.outdated.model import DEB, Finding, Installed, State
-
-from .test_apt import settings_of
+from tests.support.package_repositories import settings_of
 
 
 def index(*rows: Row, arch: str = "amd64", suite: str = "stable", **fields: object) -> AptIndex:

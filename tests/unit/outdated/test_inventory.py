@@ -134,6 +134,11 @@ def test_upper_layers_replace_and_delete(place: Place) -> None:
     assert names(reader.read(image, 1)) == ["deb:libssl3=3.0.15-1", "deb:curl=7-1", "pypi:a=1", "pypi:b=1"]
 
 
+def test_machine_id_of_an_image_is_kept(place: Place) -> None:
+    files: dict[str, bytes | str | None] = {"var/lib/dpkg/status": STATUS, "etc/machine-id": b"0123\n"}
+    assert place.read(files).apt.phasing.machine == "0123"
+
+
 def test_apk_packages_own_their_distributions(place: Place) -> None:
     files = {"lib/apk/db/installed": INSTALLED, **dist("requests", "2.32"), **dist("flask", "3.0")}
     files["etc/apk/repositories"] = b"https://alpine.test/v3.22/main\n"

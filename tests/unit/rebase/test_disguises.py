@@ -195,7 +195,7 @@ def test_other_compiler_by_its_alternative_concerns_steps_that_compile() -> None
     assert "/etc/alternatives/cc" in conflicts({"/opt/tool": b"x"}, new, old, COMPILES)
 
 
-def test_library_that_a_linker_finds_by_the_same_name_concerns_steps_that_compile() -> None:
+def test_library_found_by_the_same_name_concerns_steps_that_compile() -> None:
     both: Files = {
         **BASE,
         f"{LIBRARIES}/libx.so.1": library("libx.so.1"),

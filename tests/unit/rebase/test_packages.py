@@ -104,7 +104,7 @@ def test_relation_of_alpine_holds_or_is_broken(need: str, holds: bool) -> None:
     assert broken == (frozenset() if holds else {f"a: {need}"})
 
 
-def test_package_of_step_that_needs_an_exact_version_of_alpine_is_a_conflict() -> None:
+def test_package_that_needs_an_exact_version_of_alpine_is_a_conflict() -> None:
     def installed(version: str, more: str = "") -> bytes:
         return f"P:musl\nV:{version}\n\n{more}".encode()
 
