@@ -82,7 +82,10 @@ def _matches_release(data: str, values: Mapping[str, str]) -> bool:
         if name == "*":
             return fits("a", pattern) or fits("n", pattern)
         value = values.get(name, "")
-        return bool(value) and (_matches_version(pattern, value) if name == "v" else matches(pattern, value))
+        # To apt every list has a component, if only an empty one: `c=*` is for all of them.
+        return bool(value or name == "c") and (
+            _matches_version(pattern, value) if name == "v" else matches(pattern, value)
+        )
 
     # Of several conditions for a field, the last one counts.
     return all(fits(name, pattern) for name, pattern in dict(_conditions(data)).items())

@@ -194,8 +194,9 @@ def _offered(arch: str, chance: random.Random, *, phased: bool) -> Iterator[str]
             share = crc32(f"{version} {name}".encode()) % 11
             if phased and share in _SHARES:
                 fields["Phased_Update_Percentage"] = str(_SHARES[share])
-            own = _architecture(name, version, arch)
-            if arch in {own, NATIVE, FOREIGN}:
+            own = _architecture(name, version, NATIVE if arch == "all" else arch)
+            # As in real repositories, the list of a foreign architecture has no `all` package that the native one lacks.
+            if arch in {own, NATIVE}:
                 yield _stanza(name, version, own, **fields)
 
 

@@ -12,6 +12,7 @@ from chainbuild.outdated.apt_phasing import Phasing, draw
 from chainbuild.outdated.apt_policy import AptPolicy
 from chainbuild.outdated.apt_settings import AptSource
 from chainbuild.outdated.model import DEB, Finding, Installed, State
+from chainbuild.values import replace
 from tests.support.package_repositories import settings_of
 
 
@@ -123,6 +124,12 @@ def test_priority_is_the_number_at_the_beginning(priority: str, state: State) ->
 )
 def test_field_that_a_source_does_not_have_matches_nothing(matches: str, state: State) -> None:
     assert found("1", index(row("2"), version="12.5"), preferences=pin("*", matches, -1)).state is state
+
+
+def test_any_component_is_also_that_of_a_flat_repository() -> None:
+    flat = replace(index(row("2")), component="")
+    assert found("1", flat, preferences=pin("*", "release c=main", -1)).state is State.OUTDATED
+    assert found("1", flat, preferences=pin("*", "release c=*", -1)).state is State.PINNED
 
 
 @pytest.mark.parametrize(
