@@ -115,10 +115,12 @@ class Rig:
         self.tools, self.check = folder / "tools", folder / "check"
         self.program = self.tools / "front"
         self.linker = self.tools / "linker" / "real-ld"
+        self.assembler = self.tools / "assembler" / "as"
         places = [f'-DTOOLS="{self.tools}"', f'-DCHECK="{self.check}"']
         compiled(FRONT.read_text(), self.program, *places, *flags)
-        self.linker.parent.mkdir()
-        shutil.copy(self.program, self.linker)
+        for alias in (self.linker, self.assembler):
+            alias.parent.mkdir()
+            shutil.copy(self.program, alias)
         compiled(_LOADER, self.tools / "lib" / "loader", *places)
         for role in ("own", "native"):
             identity = OWN_ID if role == "own" else "0badcafe"

@@ -1,8 +1,8 @@
 /* Starts a native compiler tool inside an emulated root, or the root's own tool where the native one may not stand in.
  *
  * The image's own compiler driver stays emulated. A specs file makes it start every program by this one (`-wrapper`), with
- * the program's own command line behind it; and collect2 finds this program as its linker (real-ld). A tool is recognized by
- * its build ID: the file ids/BUILD-ID, if there is one, says what stands in for it:
+ * the program's own command line behind it; and collect2 finds this program as its linker (real-ld). With -pipe, the driver
+ * does so only with the first program, and finds this one as its assembler (-B). A tool is recognized by its build ID: the file ids/BUILD-ID, if there is one, says what stands in for it:
  *
  *   tool PATH     the native tool
  *   dir PATH      a folder of the own tool's search order (headers or libraries); `c++ PATH`: only without -nostdinc++
@@ -124,7 +124,14 @@ static int find_in(const char *list, const char *name, char found[PATH_MAX])
     return 0;
 }
 
-/* Find the tool that runs without this program: the linker as collect2 would, others by their path or in PATH. */
+/* Return whether this program was started under the name of a tool, by collect2 or in a pipe. */
+static int stands_for_tool(const char *program)
+{
+    return program && (!strcmp(base_of(program), "real-ld") || !strcmp(base_of(program), "as"));
+}
+
+/* Find the tool that runs without this program: the linker as collect2 would, an assembler of the pipe as the driver would,
+ * others by their path or in PATH. */
 static int find_own(const char *name, enum kind kind, struct config *config)
 {
     static const char *const linkers[] = { "real-ld", "collect-ld", "ld" };
@@ -132,6 +139,10 @@ static int find_own(const char *name, enum kind kind, struct config *config)
         for (int i = 0; i < 3; i++)
             if (find_in(getenv("COMPILER_PATH"), linkers[i], config->own)) return 1;
         return find_in(getenv("PATH"), "ld", config->own);
+    }
+    if (starts(name, TOOLS)) {
+        name = base_of(name);
+        if (find_in(getenv("COMPILER_PATH"), name, config->own)) return 1;
     }
     if (strchr(name, '/')) return snprintf(config->own, sizeof config->own, "%s", name) > 0;
     return find_in(getenv("PATH"), name, config->own);
@@ -303,7 +314,7 @@ static int shown(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(statu
 
 static int run_own(const struct config *config, char **argv)
 {
-    if (!strcmp(base_of(argv[0]), "real-ld")) argv[0] = (char *)config->own;
+    if (!strcmp(base_of(argv[0]), "real-ld") || starts(argv[0], TOOLS)) argv[0] = (char *)config->own;
     execv(config->own, argv);
     fprintf(stderr, "%s: %s\n", config->own, strerror(errno));
     return 127;
@@ -570,7 +581,7 @@ int main(int argc, char **argv)
     const char *program = (const char *)getauxval(AT_EXECFN);
     if (argc == 4 && !strcmp(argv[1], "--report")) return report(argv[2], argv[3]);
     if (argc == 4 && !strcmp(argv[1], "--prepare")) return prepare(argv[2]) || report(argv[2], argv[3]);
-    if (!program || strcmp(base_of(program), "real-ld")) {
+    if (!stands_for_tool(program)) {
         if (argc < 2) return 2;
         program = (++argv)[0];
         argc--;

@@ -11,7 +11,7 @@ here=$(dirname "$0")
 triplet=$(ls /target/usr/lib/gcc)
 version=$(ls "/target/usr/lib/gcc/$triplet" | sort -n | tail -n 1)
 packages=$(echo "$triplet" | tr _ -)
-mkdir -p /out/content/tools/ids /out/content/tools/linker /out/content/tools/real /out/content/tools/lib
+mkdir -p /out/content/tools/ids /out/content/tools/linker /out/content/tools/assembler /out/content/tools/real /out/content/tools/lib
 : >/out/versions
 
 own_version() { sed -n "s/^$1 //p" /target-packages | head -n 1; }
@@ -63,6 +63,7 @@ tool() {
 [ -c /target/dev/null ] || { mkdir -p /target/dev && mknod -m 666 /target/dev/null c 1 3 2>/dev/null || : >/target/dev/null; }
 gcc -O2 -static -s -Wall -o /out/content/tools/front "$here/front.c"
 ln /out/content/tools/front /out/content/tools/linker/real-ld
+ln /out/content/tools/front /out/content/tools/assembler/as
 
 own=$(own_version "binutils-$packages")
 cross=$(cross_version "binutils-$packages")
@@ -100,5 +101,6 @@ for program in /out/content/tools/real/* "$plugin"; do ldd "$program" 2>/dev/nul
   | while read -r library; do cp -L "$library" /out/content/tools/lib/; done
 cp -L "$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')" /out/content/tools/lib/loader
 # The compiler driver reads this file besides its built-in specs. A driver that is asked to show its commands does so.
-printf '*self_spec:\n+ %%{!v:%%{!wrapper:-wrapper %s/front}}\n\n' "$mounted" >/out/content/specs
+printf '*self_spec:\n+ %%{!v:%%{!wrapper:-wrapper %s/front %%{pipe:-B%s/assembler/}}}\n\n' "$mounted" "$mounted" \
+  >/out/content/specs
 cat /out/versions

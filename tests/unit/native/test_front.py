@@ -314,6 +314,30 @@ def test_linker_is_found_as_collect2_finds_it(rig: Rig, name: str) -> None:
     assert start.argv == (path, "x.o")
 
 
+def test_assembler_of_a_pipe_is_native(rig: Rig) -> None:
+    rig.own("as", "bin")
+    rig.knows()
+    (start,) = rig.front("-o", "x.o", program=rig.assembler).starts
+    assert start == native(rig, "-o", "x.o")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_assembler_of_a_pipe_is_found_as_the_driver_finds_it(rig: Rig, wrapped: bool) -> None:
+    """With -pipe and a single program to start, the driver puts the program of `-wrapper` before that of `-B`."""
+    path = str(rig.own("as", "gcc"))
+    rig.own("as", "bin")
+    where = {"COMPILER_PATH": f"{rig.tools}/assembler:{rig.image}/none:{rig.image}/gcc"}
+    words = (str(rig.assembler),) if wrapped else ()
+    program = rig.program if wrapped else rig.assembler
+    (start,) = rig.front(*words, "x.s", program=program, environ=where).starts
+    assert (start.role, start.argv[1:]) == ("own", ("x.s",))
+    assert not wrapped or start.argv[0] == path
+    path = str(rig.own("as", "bin"))
+    (start,) = rig.front(*words, "x.s", program=program).starts
+    assert not wrapped or start.argv[0] == path
+    assert rig.front(*words, "x.s", program=program, environ={"PATH": "/nowhere"}).code == 127
+
+
 def test_linker_in_path_is_last(rig: Rig) -> None:
     path = str(rig.own("ld"))
     assert rig.front("x.o", program=rig.linker, environ={"COMPILER_PATH": "/nowhere"}).starts == (own(path, "x.o"),)
