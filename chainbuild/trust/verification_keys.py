@@ -8,7 +8,7 @@ sigstore/sigstore). chainbuild signs with Ed25519 only.
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
@@ -33,8 +33,8 @@ class VerificationKey(Protocol):
         """Return whether the signature over the message was made with this key's private half."""
 
 
-class EcdsaKey(Struct, frozen=True):
-    """An ECDSA public key on the curve P-256, as SubjectPublicKeyInfo in DER. Signatures are DER, over SHA-256."""
+class _DerKey(Struct, frozen=True):
+    """A public key as SubjectPublicKeyInfo in DER."""
 
     der: bytes
 
@@ -43,49 +43,42 @@ class EcdsaKey(Struct, frozen=True):
         """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
         return hashlib.sha256(self.der).hexdigest()
 
-    def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Return whether the signature over the message was made with this key's private half."""
+    def _accepts(self, kind: type[Any], signature: bytes, message: bytes, *scheme: object) -> bool:
+        """Return whether the key is of a kind of `cryptography`, and verifies the signature by a scheme of that kind."""
         from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-        from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-        key = load_der_public_key(self.der)
-        if not isinstance(key, EllipticCurvePublicKey):
+        key: Any = load_der_public_key(self.der)
+        if not isinstance(key, kind):
             return False
         try:
-            key.verify(signature, message, ECDSA(SHA256()))
+            key.verify(signature, message, *scheme)
         except InvalidSignature:
             return False
         return True
 
 
-class RsaKey(Struct, frozen=True):
-    """An RSA public key, as SubjectPublicKeyInfo in DER. Signatures are PKCS #1 v1.5, over SHA-256."""
-
-    der: bytes
-
-    @property
-    def id(self) -> str:
-        """Return the sha256 of the SubjectPublicKeyInfo, in hex."""
-        return hashlib.sha256(self.der).hexdigest()
+class EcdsaKey(_DerKey, frozen=True):
+    """An ECDSA public key on the curve P-256. Signatures are DER, over SHA-256."""
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         """Return whether the signature over the message was made with this key's private half."""
-        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        return self._accepts(EllipticCurvePublicKey, signature, message, ECDSA(SHA256()))
+
+
+class RsaKey(_DerKey, frozen=True):
+    """An RSA public key. Signatures are PKCS #1 v1.5, over SHA-256."""
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the signature over the message was made with this key's private half."""
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
         from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-        key = load_der_public_key(self.der)
-        if not isinstance(key, RSAPublicKey):
-            return False
-        try:
-            key.verify(signature, message, PKCS1v15(), SHA256())
-        except InvalidSignature:
-            return False
-        return True
+        return self._accepts(RSAPublicKey, signature, message, PKCS1v15(), SHA256())
 
 
 def parse_verification_key(text: str) -> VerificationKey:
