@@ -88,3 +88,14 @@ def _order(kind: int, text: str, other: str) -> int:
 
 alpine_key: Any = cmp_to_key(compare_alpine)
 """A key for `sorted` and `max` of versions."""
+
+
+def alpine_fits(version: str, operator: str, other: str) -> bool:
+    """Return whether a version fits a relation such as `>=1.2` or `~1.2`; without an operator, every one does.
+
+    `><` is followed by a checksum, which only the package manager compares. Errors: as `compare_alpine`.
+    """
+    if not operator or operator.startswith("><"):
+        return True
+    order = compare_alpine(version, other, fuzzy="~" in operator)
+    return bool(set("<" if order < 0 else ">" if order > 0 else "=~") & set(operator))

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from msgspec import Struct, field
 
 from chainbuild import limits
-from chainbuild.distro.alpine_versions import alpine_parts, compare_alpine
+from chainbuild.distro.alpine_versions import alpine_fits, alpine_parts, compare_alpine
 from chainbuild.errors import DamagedContentError
 from chainbuild.minimize.root import RootFileSystem
 from chainbuild.outdated.fetching import Fetcher
@@ -43,11 +43,7 @@ class Wish(Struct, frozen=True, kw_only=True):
 
     def allows(self, version: str) -> bool:
         """Return whether a version is one that the entry allows."""
-        if not self.operator or self.operator.startswith("><"):
-            return True
-        order = compare_alpine(version, self.version, fuzzy="~" in self.operator)
-        equal = "=" in self.operator or "~" in self.operator
-        return (equal and order == 0) or ("<" in self.operator and order < 0) or (">" in self.operator and order > 0)
+        return alpine_fits(version, self.operator, self.version)
 
 
 class ApkSettings(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from chainbuild.distro.alpine_versions import compare_alpine
+from chainbuild.distro.alpine_versions import alpine_fits
 from chainbuild.patterns import regex
 from chainbuild.rebase.merging import paragraphs
 
@@ -51,12 +51,8 @@ def _is_broken(versions: _Versions, package: str, need: str) -> bool:
 
 
 def _fits(version: str, operator: str | None, other: str) -> bool:
-    """Return whether a version fits. `><` is followed by a checksum, which only the package manager compares."""
-    if operator is None or "><" in operator:
-        return True
+    """Return whether a version fits; one that is no version fits no other."""
     try:
-        order = compare_alpine(version, other, fuzzy="~" in operator)
+        return alpine_fits(version, operator or "", other)
     except ValueError:
         return False
-    wanted = "<" if order < 0 else ">" if order > 0 else "=~"
-    return bool(set(wanted) & set(operator))
