@@ -30,6 +30,9 @@ BASE_FROM: Final = "base-from"
 TESTS_PASSED: Final = "tests-passed"
 NO_UNSIGNED_PARENT: Final = "no-unsigned-parent"
 NOT_OLDER_THAN: Final = "not-older-than"
+NO_OUTDATED: Final = "no-outdated"
+SECURITY: Final = "security"
+ALL: Final = "all"
 RELEASE: Final = "release"
 WARNING: Final = "warning"
 ERROR: Final = "error"
@@ -63,12 +66,16 @@ POLICY: Final = TableRule(
         NOT_OLDER_THAN: KeyRule(
             rule=TextRule(what="a duration", examples=("30d",)), about="The greatest age of the image."
         ),
+        NO_OUTDATED: KeyRule(
+            rule=TextRule(what="a kind of updates", choices=(SECURITY, ALL)),
+            about="Whether no package may have a security update, or no update at all, in the sources of the image.",
+        ),
         RELEASE: KeyRule(
             rule=TextRule(what="a severity", choices=(WARNING, ERROR)),
             about="What a violation is in a release plan: a warning that people may accept (default), or an error.",
         ),
     },
-    any_of=(SIGNED_BY, BASE_FROM, TESTS_PASSED, NO_UNSIGNED_PARENT, NOT_OLDER_THAN),
+    any_of=(SIGNED_BY, BASE_FROM, TESTS_PASSED, NO_UNSIGNED_PARENT, NOT_OLDER_THAN, NO_OUTDATED),
 )
 
 
@@ -84,6 +91,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     tests_passed: tuple[str, ...] = ()
     no_unsigned_parent: bool = False
     not_older_than: float = 0.0
+    no_outdated: str = ""
     release: str = WARNING
     lines: Mapping[str, int] = field(default_factory=dict)
 
@@ -131,6 +139,7 @@ def parse_policy(raw: bytes, shown: str, folder: Path) -> Policy:
         tests_passed=tuple(values.get(TESTS_PASSED) or ()),
         no_unsigned_parent=bool(values.get(NO_UNSIGNED_PARENT)),
         not_older_than=seconds or 0.0,
+        no_outdated=values.get(NO_OUTDATED) or "",
         release=values.get(RELEASE) or WARNING,
         lines={key: content.line(key) for key in values},
     )

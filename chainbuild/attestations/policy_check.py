@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from chainbuild.attestations.account import Account, InputImage
 from chainbuild.attestations.policy import (
     BASE_FROM,
+    NO_OUTDATED,
     NO_UNSIGNED_PARENT,
     NOT_OLDER_THAN,
+    SECURITY,
     SIGNED_BY,
     TESTS_PASSED,
     Policy,
@@ -24,10 +26,22 @@ _FUTURE: Final = _DAY
 """How far in the future provenance may be, in seconds: clocks differ."""
 IsSigned = Callable[[ImageReference], bool]
 """Returns whether one of the policy's signers has signed the image of a reference with a digest. Errors: `RegistryError`."""
+Examine = Callable[[bool], Sequence[str]]
+"""Returns what the image has of outdated packages, as texts; if True is given, only security updates count.
+
+Errors: `RegistryError`.
+"""
 
 
 def violations(
-    policy: Policy, evidence: Evidence, attested: Attested, account: Account, *, now: float, is_signed: IsSigned
+    policy: Policy,
+    evidence: Evidence,
+    attested: Attested,
+    account: Account,
+    *,
+    now: float,
+    is_signed: IsSigned,
+    examine: Examine,
 ) -> tuple[Problem, ...]:
     """Return the rules that do not hold for an image with that provenance. `now` is in seconds since the epoch."""
     return tuple(
@@ -38,6 +52,7 @@ def violations(
             _tests(policy, account),
             _parents(policy, account, is_signed),
             _age(policy, account, now),
+            _packages(policy, examine),
         )
         for problem in check
     )
@@ -151,3 +166,9 @@ def _age(policy: Policy, account: Account, now: float) -> Iterator[Problem]:
 
 def _days(seconds: float) -> str:
     return plural(round(seconds / _DAY), "day")
+
+
+def _packages(policy: Policy, examine: Examine) -> Iterator[Problem]:
+    if policy.no_outdated:
+        for text in examine(policy.no_outdated == SECURITY):
+            yield policy.problem(NO_OUTDATED, text)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from msgspec import Struct
 
 from chainbuild.attestations.policy import Policy
-from chainbuild.attestations.policy_check import violations
+from chainbuild.attestations.policy_check import Examine, violations
 from chainbuild.attestations.verification import Attested, Evidence, Refusal, Signer, read_evidence, trusted_signers
 from chainbuild.errors import NotFoundInRegistryError, Problem
 from chainbuild.records.store import RecordStore
@@ -50,6 +51,11 @@ class ProvenanceReport(Struct, frozen=True, kw_only=True):
         return (missing, *self.violations)
 
 
+def not_examined(security: bool) -> Sequence[str]:
+    """Return that nobody has examined the packages: a rule about them then does not hold."""
+    return (f"the packages were not examined for {'security updates' if security else 'updates'}",)
+
+
 def verify_provenance(
     records: RecordStore,
     image: ImageReference,
@@ -57,11 +63,13 @@ def verify_provenance(
     now: float,
     keys: Sequence[Signer] = (),
     policy: Policy | None = None,
+    examine: Examine = not_examined,
 ) -> ProvenanceReport:
     """Verify the provenance of the image of the reference's digest. `now` is in seconds since the epoch.
 
     It must be signed by one of `keys`; if there are none, by one of the policy's, else by one that the user trusts. Of
-    several, the provenance that violates the fewest rules counts. Errors: those of a registry that does not answer clearly.
+    several, the provenance that violates the fewest rules counts. `examine` examines the packages of the image, once, if the
+    policy has a rule about them. Errors: those of a registry that does not answer clearly.
     """
     rules = policy.signed_by if policy else ()
     accepted = tuple(keys) or rules or trusted_signers(records.keyring)
@@ -71,8 +79,12 @@ def verify_provenance(
     if policy is None or not signed:
         return ProvenanceReport(image=image, evidence=evidence, attested=_newest(signed), policy=policy)
     is_signed = _Bases(records.registries, rules or accepted)
+    examined = cache(examine)
     results = [
-        (each, violations(policy, evidence, each, each.account, now=now, is_signed=is_signed))
+        (
+            each,
+            violations(policy, evidence, each, each.account, now=now, is_signed=is_signed, examine=examined),
+        )
         for each in signed
         if each.account is not None
     ]

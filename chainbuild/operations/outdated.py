@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -13,9 +13,12 @@ from chainbuild.execution.outdated_steps import inventory_reader, survey_steps
 from chainbuild.execution.run_plan import plan_run
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import trail_of
+from chainbuild.once import Once
 from chainbuild.operations.named_images import NamedImage, find_named_image
+from chainbuild.outdated.inventory import InventoryReader
 from chainbuild.outdated.lineage import Lineages, Made
 from chainbuild.outdated.model import State
+from chainbuild.outdated.rule import violations_of
 from chainbuild.outdated.sources import Sources
 from chainbuild.outdated.survey import Row, Survey, examine
 from chainbuild.records.record import Record
@@ -90,11 +93,35 @@ def outdated_in_project(
 def outdated_images(session: Session, images: Sequence[NamedImage], *, security: bool) -> Outdated:
     """Examine images. The chain registry's records say which step brought a package. Errors: `RegistryError`."""
     found = [(str(named), find_named_image(session, named).image) for named in images]
-    reader = inventory_reader(session)
+    sources = Sources(session.backends.indices(), clock=session.backends.clock)
+    survey = _survey(session.records, inventory_reader(session), sources, found)
+    return Outdated(survey=survey, only_security=security, images=tuple(name for name, _ in found))
+
+
+def examiner(session: Session) -> Callable[[RemoteImage, bool], Sequence[str]]:
+    """Return what examines images for the rule `no-outdated` of a policy; see `outdated.rule`. Each list is read once."""
+    opened: Once[str, tuple[InventoryReader, Sources]] = Once()
+
+    def examine(image: RemoteImage, security: bool) -> Sequence[str]:
+        reader, sources = opened.get("", lambda: _opened(session))
+        survey = _survey(session.records, reader, sources.apart(), [(image.reference.repository, image)])
+        return violations_of(survey, security=security)
+
+    return examine
+
+
+def _opened(session: Session) -> tuple[InventoryReader, Sources]:
+    return inventory_reader(session), Sources(session.backends.indices(), clock=session.backends.clock)
+
+
+def _survey(
+    known: RecordStore, reader: InventoryReader, sources: Sources, found: Sequence[tuple[str, RemoteImage]]
+) -> Survey:
+    """Examine images with their names. The chain registry's records say which step brought a package."""
     records: dict[str, tuple[Record, RemoteImage]] = {}
     tops: list[str] = []
     for _, image in found:
-        trail = _trail(session.records, image)
+        trail = _trail(known, image)
         records |= {record.key: (record, of_step) for record, of_step in trail}
         tops.append(trail[-1][0].key if trail else "")
     lineages = Lineages(reader, records)
@@ -102,8 +129,7 @@ def outdated_images(session: Session, images: Sequence[NamedImage], *, security:
         (name, lineages.of_key(top) if top else lineages.outside(image, name))
         for (name, image), top in zip(found, tops, strict=True)
     ]
-    survey = examine(lineages, made, Sources(session.backends.indices(), clock=session.backends.clock))
-    return Outdated(survey=survey, only_security=security, images=tuple(name for name, _ in found))
+    return examine(lineages, made, sources)
 
 
 def _trail(records: RecordStore, image: RemoteImage) -> list[tuple[Record, RemoteImage]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
 import time
@@ -34,6 +35,37 @@ from chainbuild.registry.http.transport import Transport
 from chainbuild.text import without_login
 
 
+class Asked:
+    """Which sources were asked, and what was not understood in the settings of images. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reports: dict[str, SourceReport] = {}
+        self._problems: dict[str, None] = {}
+
+    @property
+    def reports(self) -> tuple[SourceReport, ...]:
+        """The sources, sorted by kind and name."""
+        unique = {(report.kind, report.name, report.reason): report for report in self._reports.values()}
+        return tuple(sorted(unique.values(), key=lambda report: (report.kind, report.name)))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was not understood."""
+        return tuple(self._problems)
+
+    def report(self, key: str, report: SourceReport) -> None:
+        """Report a source; an earlier report with its key is replaced only by one that the source cannot be used."""
+        with self._lock:
+            if key not in self._reports or not report.state.is_used:
+                self._reports[key] = report
+
+    def notice(self, *texts: str) -> None:
+        """Add problems."""
+        with self._lock:
+            self._problems.update(dict.fromkeys(texts))
+
+
 class Sources:
     """The sources of packages of any number of images. Thread-safe."""
 
@@ -43,23 +75,16 @@ class Sources:
         self._store = store or Store()
         self.fetcher = Fetcher(transport, self._store)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._indices: Once[str, tuple[AptIndex, ...] | ApkIndex | None] = Once()
-        self._reports: dict[str, SourceReport] = {}
-        self._problems: dict[str, None] = {}
+        self.asked = Asked()
+        self._indices: Once[str, tuple[tuple[AptIndex, ...] | ApkIndex | None, SourceReport]] = Once()
         self._policies: Once[str, AptPolicy] = Once()
         self._python_index = PythonIndex(self.fetcher)
 
-    @property
-    def reports(self) -> tuple[SourceReport, ...]:
-        """The sources that were asked so far."""
-        unique = {(report.kind, report.name, report.reason): report for report in self._reports.values()}
-        return tuple(sorted(unique.values(), key=lambda report: (report.kind, report.name)))
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What was not understood in the settings of images."""
-        return tuple(self._problems)
+    def apart(self) -> Sources:
+        """Return the same sources, which share what was read, with reports and problems of their own."""
+        other = copy.copy(self)
+        other.asked = Asked()
+        return other
 
     def compare(self, inventory: Inventory) -> tuple[Finding, ...]:
         """Return what is known about every package of an image, in their order."""
@@ -79,16 +104,14 @@ class Sources:
             note = "the image has no sources of apt"
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
         chosen = sorted({package.arch for package in packages} - {"all", ""} | {inventory.architecture})
-        key = _digest(settings, inventory.architecture, chosen)
+        results = list(in_parallel(lambda source: self._apt_source(source, settings, chosen), settings.sources))
 
         def make() -> AptPolicy:
-            results = in_parallel(lambda source: self._apt_source(source, settings, chosen), settings.sources)
             indices = [index for result in results for index in result or ()]
-            policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
-            self._notice(*settings.problems, *policy.problems)
-            return policy
+            return AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
 
-        policy = self._policies.get(key, make)
+        policy = self._policies.get(_digest(settings, inventory.architecture, chosen), make)
+        self.asked.notice(*settings.problems, *policy.problems)
         return [policy.find(package) for package in packages]
 
     def _apt_source(
@@ -111,7 +134,7 @@ class Sources:
     # Alpine -----------------------------------------------------------------------------------------------------------
 
     def _apk(self, settings: ApkSettings, packages: Sequence[Installed]) -> list[Finding]:
-        self._notice(*settings.problems)
+        self.asked.notice(*settings.problems)
         if not settings.repositories:
             note = "the image has no repositories of apk"
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
@@ -140,13 +163,12 @@ class Sources:
             try:
                 finding = policy.find(package)
             except SourceError as error:
-                self._report(name, SourceReport(kind=PYPI, name=name, state=error.state, reason=error.reason))
+                self.asked.report(name, SourceReport(kind=PYPI, name=name, state=error.state, reason=error.reason))
                 return Finding(package=package, state=State.UNKNOWN, note="its index could not be read")
             return finding
 
         found = list(in_parallel(find, packages))
-        with self._lock:
-            self._reports.setdefault(name, SourceReport(kind=PYPI, name=name, state=SourceState.OK))
+        self.asked.report(name, SourceReport(kind=PYPI, name=name, state=SourceState.OK))
         return found
 
     # Every source once ------------------------------------------------------------------------------------------------
@@ -160,24 +182,15 @@ class Sources:
     ) -> tuple[AptIndex, ...] | ApkIndex | None:
         """Return the result of `read` for a key, and report the source; None if it cannot be used."""
 
-        def reported() -> tuple[AptIndex, ...] | ApkIndex | None:
-            result: tuple[AptIndex, ...] | ApkIndex | None = None
+        def read_or_failed() -> tuple[tuple[AptIndex, ...] | ApkIndex | None, SourceReport]:
             try:
-                result, report = read()
+                return read()
             except SourceError as error:
-                report = SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
-            self._report(key, report)
-            return result
+                return None, SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
 
-        return self._indices.get(key, reported)
-
-    def _report(self, key: str, report: SourceReport) -> None:
-        with self._lock:
-            self._reports[key] = report
-
-    def _notice(self, *texts: str) -> None:
-        with self._lock:
-            self._problems.update(dict.fromkeys(texts))
+        result, report = self._indices.get(key, read_or_failed)
+        self.asked.report(key, report)
+        return result
 
 
 def _digest(*values: Any) -> str:

@@ -139,8 +139,8 @@ def examine(lineages: Lineages, images: Iterable[tuple[str, Made]], sources: Sou
     layers = lineages.reader.layers
     return Survey(
         rows=tuple(rows.values()),
-        sources=sources.reports,
-        problems=sources.problems,
+        sources=sources.asked.reports,
+        problems=sources.asked.problems,
         transfers=Transfers(
             requests=sources.fetcher.requests,
             received=sources.fetcher.received,

@@ -26,7 +26,7 @@ from chainbuild.release.inspection import (
     warnings_of,
 )
 from chainbuild.release.model import PlannedImage, ReleasePlan, Warned
-from chainbuild.release.policies import PolicyCheck, no_policy, policy_check_of
+from chainbuild.release.policies import ExamineImage, PolicyCheck, examine_nothing, no_policy, policy_check_of
 from chainbuild.release.reader import parse_plan
 from chainbuild.release.renewing import renew
 from chainbuild.release.rules import OPEN, RELEASE
@@ -238,12 +238,14 @@ def update(
     raw: bytes,
     patterns: Sequence[str],
     emit: Emit,
+    examine: ExamineImage = examine_nothing,
 ) -> bytes:
     """Return the plan's text with the matching images updated, and images that were built since added.
 
-    If there are no patterns, all images of the plan are updated. Errors: `WrongUseError`; `RegistryError`.
+    If there are no patterns, all images of the plan are updated. `examine` examines their packages.
+    Errors: `WrongUseError`; `RegistryError`.
     """
-    policy = policy_check_of(plan)
+    policy = policy_check_of(plan, examine)
     mine = {image.name: image for image in plan.images}
     names = list(mine)
     if patterns:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from msgspec import Struct
 
 from chainbuild.attestations.policy import ERROR, Policy, read_policy
-from chainbuild.attestations.report import verify_provenance
+from chainbuild.attestations.report import not_examined, verify_provenance
 from chainbuild.records.store import RecordStore
 from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
@@ -31,13 +32,29 @@ def no_policy(records: RecordStore, images: Mapping[Platform, RemoteImage]) -> V
     return Violations()
 
 
-def check_with(policy: Policy, now: Callable[[], float] = time.time) -> PolicyCheck:
-    """Return the check of a policy; `now` returns the time in seconds since the epoch."""
+ExamineImage = Callable[[RemoteImage, bool], Sequence[str]]
+"""Returns what an image has of outdated packages, as texts; if True is given, only security updates count.
+
+Errors: `RegistryError`.
+"""
+
+
+def examine_nothing(image: RemoteImage, security: bool) -> Sequence[str]:  # noqa: ARG001
+    """Return that nobody has examined the packages of the image."""
+    return not_examined(security)
+
+
+def check_with(
+    policy: Policy, examine: ExamineImage = examine_nothing, now: Callable[[], float] = time.time
+) -> PolicyCheck:
+    """Return the check of a policy. `examine` examines packages; `now` returns the time in seconds since the epoch."""
 
     def check(records: RecordStore, images: Mapping[Platform, RemoteImage]) -> Violations:
         texts: list[str] = []
         for platform, image in images.items():
-            report = verify_provenance(records, image.reference, now=now(), policy=policy)
+            report = verify_provenance(
+                records, image.reference, now=now(), policy=policy, examine=partial(examine, image)
+            )
             if report.attested is None:
                 texts.append(f"{platform}: no accepted key has signed its provenance")
             texts += [f"{platform}: {problem.message}" for problem in report.violations]
@@ -46,6 +63,6 @@ def check_with(policy: Policy, now: Callable[[], float] = time.time) -> PolicyCh
     return check
 
 
-def policy_check_of(plan: ReleasePlan) -> PolicyCheck:
+def policy_check_of(plan: ReleasePlan, examine: ExamineImage) -> PolicyCheck:
     """Return the check of the policy that a plan names, relative to its own folder. Errors: `WrongUseError`."""
-    return check_with(read_policy(plan.path.parent / plan.policy)) if plan.policy else no_policy
+    return check_with(read_policy(plan.path.parent / plan.policy), examine) if plan.policy else no_policy

@@ -16,7 +16,7 @@ from chainbuild.registry.pool import Registries
 from chainbuild.release.inspection import ImageState, digest_now, errors_of, index_of, look_at, warnings_of
 from chainbuild.release.model import PlannedImage, ReleasePlan
 from chainbuild.release.planning import undecided
-from chainbuild.release.policies import PolicyCheck, policy_check_of
+from chainbuild.release.policies import ExamineImage, PolicyCheck, examine_nothing, policy_check_of
 from chainbuild.values import replace
 
 _UPDATE: Final = "Run chainbuild release update {name}, and review the difference."
@@ -45,15 +45,18 @@ class Move(Struct, frozen=True, kw_only=True):
         }
 
 
-def prepare(records: RecordStore, plan: ReleasePlan, *, begun: bool = False) -> tuple[Move, ...]:
+def prepare(
+    records: RecordStore, plan: ReleasePlan, *, begun: bool = False, examine: ExamineImage = examine_nothing
+) -> tuple[Move, ...]:
     """Return the tags that applying the plan moves: new tags first, in the order of the plan.
 
-    `begun`: this plan was partly applied before, so later changes of the chain registry's tags do not matter. Errors:
+    `begun`: this plan was partly applied before, so later changes of the chain registry's tags do not matter. `examine`
+    examines the packages of images for the policy. Errors:
     `WrongUseError` with everything that is undecided, missing, or changed since the plan was written; `RegistryError` if
     a registry does not respond.
     """
     problems = list(undecided(plan))
-    policy = policy_check_of(plan)
+    policy = policy_check_of(plan, examine)
     looks = in_parallel(lambda image: _look(records, image, policy), plan.released, at_once=STREAMS)
     moves: list[Move] = []
     for image, look in zip(plan.released, looks, strict=True):

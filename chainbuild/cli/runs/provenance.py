@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,16 @@ def rebuild_verified(
 def _verified(
     session: Session, named: NamedImage, signers: Sequence[Signer], policy: Policy | None
 ) -> tuple[RemoteImage, ProvenanceReport]:
+    from chainbuild.operations.outdated import examiner
+
     target = find_named_image(session, named, copying=False).image
     now = session.backends.clock()
-    return target, verify_provenance(session.records, target.reference, now=now, keys=signers, policy=policy)
+    report = verify_provenance(
+        session.records,
+        target.reference,
+        now=now,
+        keys=signers,
+        policy=policy,
+        examine=partial(examiner(session), target),
+    )
+    return target, report

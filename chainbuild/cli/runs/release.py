@@ -59,6 +59,7 @@ def create_plan(
 ) -> int:
     """Run `release create`."""
     from chainbuild.attestations.policy import read_policy
+    from chainbuild.operations.outdated import examiner
     from chainbuild.release.planning import built_images, chosen, each_its_own, planned, targets
     from chainbuild.release.policies import check_with, no_policy
     from chainbuild.release.writing import plan_text
@@ -68,13 +69,14 @@ def create_plan(
         hint = "Update it with chainbuild release update, or replace it with --force."
         raise WrongUseError([Problem(path=shown, message="the plan already exists", hint=hint)])
     targets(to, ImageReference.parse("any/image:1"))  # report wrong names before any registry is contacted
-    check = check_with(read_policy(policy)) if policy else no_policy
+    rules = read_policy(policy) if policy else None
     with where.session() as session:
         names = chosen(built_images(session.records, patterns), patterns)
         if not names:
             raise WrongUseError("no built image to release", hint="List the built images with chainbuild images.")
         destinations = {image: targets(to, image) for image in names}
         each_its_own(destinations)
+        check = check_with(rules, examiner(session)) if rules else no_policy
         images = [planned(session.records, image, destinations[image], session.emit, check) for image in names]
     # The plan may be applied in another checkout, so its policy is found from the plan.
     named = os.path.relpath(policy, where.path.parent) if policy else ""
@@ -86,12 +88,13 @@ def create_plan(
 
 def update_plan(where: Where, patterns: Sequence[str]) -> int:
     """Run `release update`."""
+    from chainbuild.operations.outdated import examiner
     from chainbuild.release.planning import update
 
     before = read_plan(where.path)
     raw = where.path.read_bytes()
     with where.session() as session:
-        text = update(session.records, before, raw, patterns, session.emit)
+        text = update(session.records, before, raw, patterns, session.emit, examiner(session))
     plan = parse_plan(text, where.path, before.shown)
     if text == raw:
         return _show_result(where, plan, f"{plan.shown}: already up to date")
@@ -160,16 +163,19 @@ def publish_plan(where: Where, output: Path | None) -> int:
 
 def apply_plan(where: Where, *, dry_run: bool) -> int:
     """Run `release apply`."""
+    from chainbuild.operations.outdated import examiner
     from chainbuild.release.applying import begun_at, journal_path, move_names, open_journal, put_contents
     from chainbuild.release.promotions import prepare
 
     plan = read_plan(where.path)
     with where.session() as session:
+        examine = examiner(session)
         if dry_run:
             begun = begun_at(journal_path(plan), "apply") > 0
-            return _moved(where, prepare(session.records, plan, begun=begun), dry_run=True)
+            moves = prepare(session.records, plan, begun=begun, examine=examine)
+            return _moved(where, moves, dry_run=True)
         with open_journal(plan, "apply") as journal:
-            moves = prepare(session.records, plan, begun=journal.begun > 0)
+            moves = prepare(session.records, plan, begun=journal.begun > 0, examine=examine)
             put_contents(session.registries, moves, session.emit)
             move_names(session.registries, moves, journal, session.emit)
     return _moved(where, moves, dry_run=False)
