@@ -100,7 +100,7 @@ def describe_entry(entry: Entry) -> str:
 
 
 def entry_changes(before: Entry, after: Entry) -> Iterator[str]:
-    """Yield what differs between two entries: kind, content, mode, owner."""
+    """Yield what differs between two entries: kind, content, mode, owner, extended attributes."""
     if before.kind != after.kind or before.target != after.target:
         yield f"{describe_entry(before)} → {describe_entry(after)}"
         return
@@ -114,6 +114,10 @@ def entry_changes(before: Entry, after: Entry) -> Iterator[str]:
         yield f"mode {before.mode:04o} → {after.mode:04o}"
     if before.owner != after.owner:
         yield f"owner {before.owner} → {after.owner}"
+    old, new = dict(before.xattrs), dict(after.xattrs)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield f"attribute {name} {'added' if name not in old else 'removed' if name not in new else 'changed'}"
 
 
 # Configuration --------------------------------------------------------------------------------------------------------

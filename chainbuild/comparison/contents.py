@@ -27,6 +27,7 @@ from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Descriptor
 from chainbuild.registry.pool import Registries
 from chainbuild.registry.tar import Member
+from chainbuild.values import replace
 
 RECORDS: Final = regex(
     r"/var/lib/dpkg/(status|info/[^/]+\.list|status\.d/.+)|(/usr)?/lib/apk/db/installed|(/usr/lib|/etc)/os-release"
@@ -38,7 +39,8 @@ RECORDS: Final = regex(
 class Entry(Struct, frozen=True, kw_only=True):
     """The entry at a path. `kind` as in `minimize.root.Node`; `content` is the raw sha256 of a file's bytes.
 
-    `owner` is `uid:gid`. Times are left out, because they differ in every build.
+    `owner` is `uid:gid`; `xattrs` are the extended attributes by name. Times are left out, because they differ in every
+    build.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     size: int = 0
     content: bytes = b""
     target: str = ""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
     data: bytes | None = None
 
 
@@ -206,18 +209,19 @@ def entry_of(
     if member.kind == "hard":
         return path, Entry(kind="hard", target=absolute(member.target))
     if member.kind == "link":
-        return path, Entry(kind="link", mode=0o777, owner=owner, target=member.target)
+        return path, Entry(kind="link", mode=0o777, owner=owner, target=member.target, xattrs=member.xattrs)
+    bare = Entry(kind=member.kind, mode=mode, owner=owner, xattrs=member.xattrs)
     if member.kind != "file":
-        return path, Entry(kind=member.kind, mode=mode, owner=owner)
+        return path, bare
     if not digests:
-        return path, Entry(kind="file", mode=mode, owner=owner, size=member.size)
+        return path, replace(bare, size=member.size)
     keep = keeps.fullmatch(path) is not None
     if keep:
         # Check the declared size before reading.
         limits.PACKAGE_FILE.check(member.size, path, place)
         kept.spend(member.size)
     content, data = _digested(member.chunks, keep=keep)
-    return path, Entry(kind="file", mode=mode, owner=owner, size=member.size, content=content, data=data)
+    return path, replace(bare, size=member.size, content=content, data=data)
 
 
 def _digested(chunks: Callable[[], Iterator[bytes]], *, keep: bool) -> tuple[bytes, bytes | None]:

@@ -97,13 +97,11 @@ def rebuild(
     wanted = {step.step: step for step in account.steps}
     graph = _pinned(session, _part_of(graph, account), wanted)
     known = [wanted[str(step.id)] for step in graph if str(step.id) in wanted]
-    kept = tuple(step.step for step in account.steps if step not in known)
-    changed = {str(step.id): _input_changes(step, wanted[str(step.id)]) for step in graph if str(step.id) in wanted}
+    changed = _changes_of_tree(graph, account, wanted)
+    kept = tuple(step.step for step in account.steps if step not in known and step.step not in changed)
     if any(changed.values()):
         # It cannot give the same image: say why at once.
-        steps = tuple(
-            RebuiltStep(step=each.step, same=not changed[each.step], inputs=changed[each.step]) for each in known
-        )
+        steps = tuple(RebuiltStep(step=step, same=not inputs, inputs=inputs) for step, inputs in changed.items())
         return RebuildReport(image=image.reference, steps=steps, kept=kept)
     with _own_part(session, image) as own:
         outcome = build_run(graph, own, options, log_folder=log_folder, log_path=log_path)
@@ -173,6 +171,25 @@ def _with_digest(session: Session, image: ImageInput, sha256: str) -> ImageInput
     place = session.chain.place(image.external).with_digest(Digest(f"sha256:{sha256}"))
     here = session.registries.client(place).head(place.repository, Digest(f"sha256:{sha256}"))
     return replace(image, source=place if here else pinned)
+
+
+def _changes_of_tree(graph: Graph, account: Account, wanted: Mapping[str, StepAccount]) -> dict[str, tuple[str, ...]]:
+    """Return what differs in the tree from the provenance, as far as it is known before a build, by step, lowest first.
+
+    A step of the provenance that the tree lacks is one of a base image, unless it is of the result's own option.
+    """
+    changes = {
+        str(step.id): _input_changes(step, wanted[str(step.id)])
+        if str(step.id) in wanted
+        else ("the image was built without this step",)
+        for step in graph
+    }
+    result = StepId.parse(account.steps[-1].step)
+    for name in wanted.keys() - changes.keys():
+        step = StepId.parse(name)
+        if (step.platform, step.option) == (result.platform, result.option):
+            changes[name] = ("the tree does not have this step",)
+    return changes
 
 
 def _input_changes(step: Step, account: StepAccount) -> tuple[str, ...]:
@@ -271,6 +288,8 @@ def _content_changes(
 def _record_changes(record: Record, account: StepAccount) -> Iterator[str]:
     """Yield what the step read that the provenance does not have, or has with other content."""
     yield from _arg_changes(record.components.args, account.args)
+    for name in record.components.args.keys() - account.args.keys():
+        yield f'arg {name} is "{record.components.args[name]}", which the provenance does not have'
     files = {
         path: text.split(" ", 2)[-1][:64] for path, text in record.components.files.items() if text.startswith("file ")
     }

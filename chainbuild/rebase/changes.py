@@ -89,7 +89,7 @@ class PathChanges:
             self._conflict(path, _told(before, after))
 
     def _merge(self, path: str, merge: Merge, before: Entry, after: Entry, own: Entry) -> None:
-        """Merge a file that the step and the base changed, with its mode and owner."""
+        """Merge a file that the step and the base changed, with its mode, owner and extended attributes."""
         try:
             data = merge(before.data or b"", after.data or b"", own.data or b"")
         except MergeConflictError as conflict:
@@ -100,19 +100,20 @@ class PathChanges:
             if not any(names <= before for text in (after, own) for before in _double_ids(path, text.data or b"")):
                 self._conflict(path, f"the step and the base gave the same id to {' and '.join(sorted(names))}")
                 return
-        rights, old_rights, new_rights = ((entry.mode, entry.owner) for entry in (own, before, after))
+        rights, old_rights, new_rights = ((entry.mode, entry.owner, entry.xattrs) for entry in (own, before, after))
         if len({rights, old_rights, new_rights}) == 3:
-            self._conflict(path, "its mode or owner was changed by the step and in the base")
+            self._conflict(path, "its mode, owner or attributes were changed by the step and in the base")
         elif data != own.data or new_rights != rights:
-            mode, owner = new_rights if rights == old_rights else rights
-            entry = replace(own, mode=mode, owner=owner, size=len(data), content=b"", data=data)
+            mode, owner, xattrs = new_rights if rights == old_rights else rights
+            entry = replace(own, mode=mode, owner=owner, xattrs=xattrs, size=len(data), content=b"", data=data)
             self.merged.append(MergedFile(path=path, entry=entry, why="the step's changes in the new base's file"))
 
     def _folder(self, path: str, own: Entry, before: Entry | None, after: Entry | None) -> None:
         if after is None:
             self._conflict(path, "the step writes into this folder, which the new base lacks")
         elif before is not None and same(own, before) and after.kind == "dir":
-            self._conflict(path, "the mode or owner of this folder changed in the base, and the step writes into it")
+            why = "the mode, owner or attributes of this folder changed in the base, and the step writes into it"
+            self._conflict(path, why)
         else:
             self._conflict(path, _told(before, after))
 

@@ -37,6 +37,9 @@ def merged_layer(files: Iterable[MergedFile]) -> bytes:
             member = tarfile.TarInfo(name)
             member.mode, member.size = file.entry.mode, len(data)
             member.uid, member.gid = map(int, file.entry.owner.split(":"))
+            member.pax_headers = {
+                f"SCHILY.xattr.{key}": value.decode("utf-8", "surrogateescape") for key, value in file.entry.xattrs
+            }
             archive.addfile(member, io.BytesIO(data))
     return stream.getvalue()
 

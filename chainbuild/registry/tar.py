@@ -42,6 +42,8 @@ _BARE: Final[dict[bytes, Kind]] = {
     b"5": "dir",
     b"6": "special",
 }
+_XATTR: Final = "SCHILY.xattr."
+"""Begins the key of an extended attribute in a pax header, as in the layers of images (OCI image spec, "File Attributes")."""
 _LONGEST_NUMBER: Final = 24
 _EMPTY: Final = b"\0" * _BLOCK
 
@@ -56,7 +58,8 @@ class TarError(ValueError):
 class Member(Struct, frozen=True, kw_only=True):
     """A member of a tar. `size` is that of the content that `chunks` yields.
 
-    Names are decoded with surrogate escapes (PEP 383). `chunks` is valid until the next member is asked for.
+    Names are decoded with surrogate escapes (PEP 383). `xattrs` are its extended attributes by name, sorted, for example
+    `security.capability`. `chunks` is valid until the next member is asked for.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Member(Struct, frozen=True, kw_only=True):
     mode: int = 0
     uid: int = 0
     gid: int = 0
+    xattrs: tuple[tuple[str, bytes], ...] = ()
     chunks: Callable[[], Iterator[bytes]]
 
 
@@ -76,6 +80,7 @@ class _Header(Struct):
     kind: Kind
     stored: int
     size: int
+    xattrs: tuple[tuple[str, bytes], ...] = ()
     extents: tuple[Extent, ...] | None = None
 
 
@@ -93,6 +98,7 @@ def members(stream: IO[bytes], what: str, where: str = "") -> Iterator[Member]:
         for text in (info.name, info.linkname):
             limits.PATH.check(len(text), what, where)
             names.spend(len(text))
+        names.spend(sum(len(name) + len(value) for name, value in header.xattrs))
         yield Member(
             name=info.name,
             kind=header.kind,
@@ -101,6 +107,7 @@ def members(stream: IO[bytes], what: str, where: str = "") -> Iterator[Member]:
             mode=info.mode,
             uid=info.uid,
             gid=info.gid,
+            xattrs=header.xattrs,
             chunks=partial(reader.content, header),
         )
         reader.skip()
@@ -191,7 +198,8 @@ class _Reader:
         if stored < 0:
             raise TarError("a negative size in a header")
         self._left, self._padding = stored, -stored % _BLOCK
-        header = _Header(info=info, kind=kind, stored=stored, size=stored)
+        xattrs = sorted((key.removeprefix(_XATTR), value) for key, value in pax.items() if key.startswith(_XATTR))
+        header = _Header(info=info, kind=kind, stored=stored, size=stored, xattrs=tuple(xattrs))
         if info.type == _OLD_SPARSE:
             self._old_sparse(header, block)
         elif kind == "file" and any(key.startswith("GNU.sparse.") for key in pax):

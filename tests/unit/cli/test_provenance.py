@@ -156,6 +156,33 @@ def test_verify_rebuild_names_a_changed_file(saved: World, capsys: pytest.Captur
     assert "file src/setup.py is another one" in capsys.readouterr().out
 
 
+def test_verify_rebuild_names_a_new_step(saved: World, capsys: pytest.CaptureFixture[str]) -> None:
+    saved.write({"stock/15-Dockerfile-more": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN more\n"})
+    saved.begin_again()
+    assert run(saved, "--rebuild") == ExitCode.NOT_PROVEN
+    assert "stock/15-more: differs\n  the image was built without this step" in capsys.readouterr().out
+    assert saved.driver.built == []
+
+
+def test_verify_rebuild_names_a_missing_step(saved: World, capsys: pytest.CaptureFixture[str]) -> None:
+    (saved.root / "stock/20-Dockerfile-blas").unlink()
+    (saved.root / "stock/blas-amd64-args").unlink()
+    (saved.root / "stock/blas-aarch64-args").unlink()
+    saved.begin_again()
+    assert run(saved, "--rebuild") == ExitCode.NOT_PROVEN
+    assert "stock/20-blas: differs\n  the tree does not have this step" in capsys.readouterr().out
+    assert saved.driver.built == []
+
+
+def test_verify_rebuild_names_a_new_arg(saved: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether a Dockerfile reads an arg is known only after the build: it may be declared in a stage that is not built."""
+    saved.write({"stock/base-amd64-args": "BUILDKIT_MULTI_PLATFORM=1\n"})
+    saved.driver.content = lambda spec: f"{spec.step} of today"
+    assert run(saved, "--rebuild") == ExitCode.NOT_PROVEN
+    text = capsys.readouterr().out
+    assert 'arg BUILDKIT_MULTI_PLATFORM is "1", which the provenance does not have' in text
+
+
 def test_verify_rebuild_of_refused_provenance_builds_nothing(saved: World, capsys: pytest.CaptureFixture[str]) -> None:
     saved.begin_again()
     assert run(saved, "--rebuild", "--key", str(signing_key(2).public)) == ExitCode.NOT_PROVEN

@@ -12,8 +12,9 @@ from chainbuild.references import Platform
 from chainbuild.registry.images import RemoteImage
 from tests.support.fake_registry import FakeRegistry
 
-Content = bytes | str | None | tuple[int, bytes]
-"""The bytes of a file (and its mode), the target of a symbolic link, `=/target` of a hard link, or None for a folder."""
+Content = bytes | str | None | tuple[int, bytes] | tuple[int, bytes, bytes]
+"""The bytes of a file (with its mode, and its `security.capability`), the target of a symbolic link, `=/target` of a hard link,
+or None for a folder."""
 
 
 def layer(files: Mapping[str, Content]) -> bytes:
@@ -22,7 +23,9 @@ def layer(files: Mapping[str, Content]) -> bytes:
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for path, said in files.items():
             member = tarfile.TarInfo(path.lstrip("/"))
-            member.mode, content = said if isinstance(said, tuple) else (0o644, said)
+            member.mode, content, *capability = said if isinstance(said, tuple) else (0o644, said)
+            for value in capability:
+                member.pax_headers = {"SCHILY.xattr.security.capability": value.decode("utf-8", "surrogateescape")}
             if content is None:
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
                 archive.addfile(member)

@@ -127,9 +127,7 @@ def test_plan_warns_of_security_updates_until_they_are_accepted(
     assert "3.0.18-1" in plan.read_text()
 
 
-def test_plan_with_a_policy_of_errors_is_not_applied(
-    world: PackageWorld, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_with_a_policy_of_errors_is_not_applied(world: PackageWorld, capsys: pytest.CaptureFixture[str]) -> None:
     world.fake.host("ghcr.io")
     world.offers("libssl3=3.0.17-1", suite="stable-security")
     write_policy(world, "no-outdated: security", "release: error")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from chainbuild.minimize.ldcache import LD_SO_CACHE, CacheEntry, encode_cache, parse_cache
+from chainbuild.rebase.images import merged_layer
+from chainbuild.registry.tar import members
 from tests.support.elf_builder import LOADER, library, program
 from tests.support.rebases import BASE, LIBRARIES, OS, Files, proven
 from tests.unit.comparison.layers import Content, dpkg
@@ -151,7 +155,25 @@ def test_merged_file_has_the_rights_that_one_side_changed() -> None:
     assert file.entry is not None
     assert (file.entry.mode, file.entry.data) == (0o600, b"root:*:2\nme:!:1\n")
     other: Files = {"/etc/shadow": (0o640, b"root:*:1\nme:!:1\n")}
-    assert "its mode or owner was changed by the step and in the base" in refused(other, new, old)
+    assert "its mode, owner or attributes were changed by the step and in the base" in refused(other, new, old)
+
+
+def test_file_capability_that_the_base_and_the_step_changed_is_a_conflict() -> None:
+    old: Files = {**BASE, "/bin/ping": (0o755, b"ping", b"\x01old")}
+    new: Files = {**BASE, "/bin/ping": (0o755, b"ping", b"\x01new")}
+    assert refused({"/bin/ping": (0o700, b"ping", b"\x01old")}, new, old).startswith("/bin/ping: ")
+    # A step that has what the new base has, too, has only done the same.
+    assert not proven({"/bin/ping": (0o755, b"ping", b"\x01new")}, new, old).conflicts
+
+
+def test_merged_file_keeps_the_attributes_of_the_side_that_changed_them() -> None:
+    old: Files = {**BASE, "/etc/shells": b"/bin/sh\n"}
+    new: Files = {**BASE, "/etc/shells": (0o644, b"/bin/sh\n/bin/dash\n", b"\x00\xff")}
+    (file,) = proven({"/etc/shells": b"/bin/sh\n/bin/zsh\n"}, new, old).merged
+    assert file.entry is not None
+    assert file.entry.xattrs == (("security.capability", b"\x00\xff"),)
+    (member,) = members(io.BytesIO(merged_layer([file])), "the layer")
+    assert member.xattrs == file.entry.xattrs
 
 
 def test_user_with_an_id_of_the_new_base_is_a_conflict() -> None:

@@ -92,6 +92,22 @@ def test_members_of_any_tar_are_those_of_tarfile(made: list[dict[str, Any]], for
     assert read(raw) == by_tarfile(raw)
 
 
+@given(st.dictionaries(st.text("abc.", min_size=1), st.binary(max_size=40), max_size=4))
+def test_extended_attributes_are_those_of_the_pax_header(attributes: dict[str, bytes]) -> None:
+    headers = {f"SCHILY.xattr.{name}": os.fsdecode(value) for name, value in attributes.items()}
+    raw = write([{"name": "a", "pax_headers": {**headers, "other": "1"}}, {"name": "b"}])
+    first, second = members(io.BytesIO(raw), "the tar")
+    assert first.xattrs == tuple(sorted(attributes.items()))
+    assert second.xattrs == ()
+
+
+def test_extended_attributes_count_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATHS", Limit("names", 1000))
+    raw = write([{"name": f"{number}", "pax_headers": {"SCHILY.xattr.user.x": "x" * 400}} for number in range(3)])
+    with pytest.raises(LimitError):
+        list(members(io.BytesIO(raw), "the tar"))
+
+
 @given(st.binary(max_size=2000), st.integers(0, 3000), st.binary(min_size=1, max_size=8))
 @settings(max_examples=300)
 def test_members_of_a_damaged_tar_are_read_or_refused(tail: bytes, place: int, change: bytes) -> None:
