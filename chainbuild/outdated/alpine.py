@@ -21,6 +21,7 @@ from chainbuild import limits
 from chainbuild.distro.alpine_versions import alpine_fits, alpine_parts, compare_alpine
 from chainbuild.errors import DamagedContentError
 from chainbuild.minimize.root import RootFileSystem
+from chainbuild.outdated.apk_repositories import NDX, V3, Repository, RepositoryReader
 from chainbuild.outdated.fetching import Fetcher
 from chainbuild.outdated.model import Finding, Installed, SourceError, SourceState, State
 from chainbuild.patterns import regex
@@ -47,9 +48,9 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 class ApkSettings(Struct, frozen=True, kw_only=True):
-    """Where apk takes packages from: addresses with their tags, the keys by name, and the wishes by package."""
+    """Where apk takes packages from: the repositories, the keys by name, and the wishes by package."""
 
-    repositories: tuple[tuple[str, str], ...] = ()
+    repositories: tuple[Repository, ...] = ()
     architecture: str = ""
     wishes: Mapping[str, Wish] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
@@ -75,29 +76,22 @@ def read_apk_settings(root: RootFileSystem, platform: str) -> ApkSettings:
     def text(path: str) -> str:
         return (root.read(path, _MOST) or b"").decode("utf-8", "replace")
 
-    problems: list[str] = []
-    repositories: list[tuple[str, str]] = []
-    parts = [f"{ETC}/repositories.d/{name}" for name in root.names(f"{ETC}/repositories.d") if name.endswith(".list")]
-    for path in (f"{ETC}/repositories", *parts):
-        for number, raw in enumerate(text(path).splitlines(), start=1):
-            words = raw.partition("#")[0].split()
-            tag = words.pop(0)[1:] if words and words[0].startswith("@") else ""
-            if len(words) == 1:
-                repositories.append((words[0], tag))
-            elif words:
-                problems.append(f"{path}:{number}: not an address of a repository")
+    own = text(f"{ETC}/arch").split()
+    usual = _ARCHITECTURES_V.get(platform) or _ARCHITECTURES.get("/".join(platform.split("/")[:2]), "")
+    architecture = own[0] if own else usual or posixpath.basename(platform)
+    reader = RepositoryReader(architecture)
+    for path in (f"{ETC}/repositories", *_lists(root)):
+        reader.read(text(path), path)
     wishes = {}
     for line in text(f"{ETC}/world").split():
         match = _WORLD.fullmatch(line)
         if match is not None and not match[1]:
             wish = Wish(name=match[2], operator=match[4] or "", version=match[5] or "", tag=match[3] or match[6] or "")
             wishes[wish.name] = wish
-    own = text(f"{ETC}/arch").split()
-    usual = _ARCHITECTURES_V.get(platform) or _ARCHITECTURES.get("/".join(platform.split("/")[:2]), "")
     folders = (f"{ETC}/keys", "/usr/share/apk/keys", "/lib/apk/keys", "/usr/lib/apk/keys")
     return ApkSettings(
-        repositories=tuple(dict.fromkeys(repositories)),
-        architecture=own[0] if own else usual or posixpath.basename(platform),
+        repositories=tuple(dict.fromkeys(reader.repositories)),
+        architecture=architecture,
         wishes=wishes,
         keys={
             name: content
@@ -105,22 +99,37 @@ def read_apk_settings(root: RootFileSystem, platform: str) -> ApkSettings:
             for name in root.names(folder)
             if (content := root.read(f"{folder}/{name}", _MOST))
         },
-        problems=tuple(problems),
+        problems=tuple(reader.problems),
     )
+
+
+def _lists(root: RootFileSystem) -> list[str]:
+    """Return the paths of `repositories.d/*.list`, by name; of equal names, the first folder's counts."""
+    paths: dict[str, str] = {}
+    for folder in (f"{ETC}/repositories.d", "/lib/apk/repositories.d"):
+        place = root.resolve(folder)
+        for name in root.names(place) if place else ():
+            if name.endswith(".list") and not name.startswith("."):
+                paths.setdefault(name, f"{folder}/{name}")
+    return [paths[name] for name in sorted(paths)]
 
 
 # Indices --------------------------------------------------------------------------------------------------------------
 
 
-def read_apk_index(fetcher: Fetcher, address: str, tag: str, settings: ApkSettings) -> ApkIndex:
+def read_apk_index(fetcher: Fetcher, repository: Repository, settings: ApkSettings) -> ApkIndex:
     """Return the index of a repository, verified with the image's keys. Errors: `SourceError`."""
-    url = f"{address.rstrip('/')}/{settings.architecture}/APKINDEX.tar.gz"
+    if repository.form == V3 or repository.address.endswith(".adb"):
+        raise SourceError(SourceState.UNSUPPORTED, "its index has the format of apk 3, which chainbuild does not read")
+    url = repository.address
+    if repository.form != NDX:
+        url = f"{url}/{settings.architecture}/APKINDEX.tar.gz"
     raw = fetcher.get(url, limits.PACKAGE_INDEX)
     try:
         text = verified_index(raw, settings.keys)
     except (zlib.error, tarfile.TarError, EOFError, OSError, ValueError, KeyError, DamagedContentError) as error:
         raise SourceError(SourceState.UNSUPPORTED, f"its index cannot be read: {error}"[:200]) from None
-    return ApkIndex(address=address, tag=tag, table=parse_apk_index(text))
+    return ApkIndex(address=repository.address, tag=repository.tag, table=parse_apk_index(text))
 
 
 def verified_index(raw: bytes, keys: Mapping[str, bytes]) -> str:
@@ -216,10 +225,16 @@ class ApkPolicy:
         return Finding(package=package, state=State.CURRENT)
 
     def _offers(self, name: str, wish: Wish) -> Iterator[tuple[str, ApkIndex]]:
-        for index in self._indices:
-            if not index.tag or index.tag == wish.tag:
-                for version in index.table.get(name, ()):
-                    yield version, index
+        """Yield the versions that apk considers. Those of the tag that the world names come before all others.
+
+        The order is that of `compare_providers` in solver.c of apk-tools: what the world allows, the tag, the version.
+        """
+        tagged = [index for index in self._indices if index.tag and index.tag == wish.tag]
+        others = [index for index in self._indices if not index.tag]
+        usable = any(_allows(wish, version) for index in tagged for version in index.table.get(name, ()))
+        for index in tagged if usable else (*tagged, *others):
+            for version in index.table.get(name, ()):
+                yield version, index
 
 
 def _newest_first(one: tuple[str, ApkIndex], other: tuple[str, ApkIndex]) -> int:

@@ -33,13 +33,14 @@ from chainbuild.registry.pool import Registries
 from chainbuild.values import decode_msgpack
 
 FOLDER: Final = "packages"
-_FORM: Final = 2
+_FORM: Final = 3
 """Increment if an extract gets other content."""
 _LINK_LEVELS: Final = 4
 """Links to folders that package data is below are this near to the root, such as `/lib` and `/usr/local/lib/python3`."""
 _DATABASE: Final = regex(r"/var/lib/dpkg/(?:status|arch|status\.d/[^/]+)|(?:/usr)?/lib/apk/db/installed")
 _SETTINGS: Final = regex(
-    r"/etc/apt/(?:sources\.list|preferences|apt\.conf|trusted\.gpg)(?:\.d/[^/]+)?|/etc/apk/.+|(?:/usr/share|/usr/lib|/lib)/apk/keys/.+"
+    r"/etc/apt/(?:sources\.list|preferences|apt\.conf|trusted\.gpg)(?:\.d/[^/]+)?|/etc/apk/.+"
+    r"|(?:/usr/share|/usr/lib|/lib)/apk/(?:keys|repositories\.d)/.+"
     r"|/etc/machine-id|.*\.(?:gpg|asc|pgp)|/etc/pip\.conf|/root/\.pip/pip\.conf|/root/\.config/pip/pip\.conf|/usr/local/pip\.conf"
 )
 _DISTRIBUTION: Final = regex(

@@ -14,6 +14,7 @@ import msgspec
 from chainbuild.in_parallel import in_parallel
 from chainbuild.once import Once
 from chainbuild.outdated.alpine import ApkIndex, ApkPolicy, ApkSettings, read_apk_index
+from chainbuild.outdated.apk_repositories import Repository
 from chainbuild.outdated.apt_index import AptIndex, read_indices, read_release
 from chainbuild.outdated.apt_policy import AptPolicy
 from chainbuild.outdated.apt_settings import AptSettings, AptSource
@@ -138,19 +139,20 @@ class Sources:
         if not settings.repositories:
             note = "the image has no repositories of apk"
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
-        results = in_parallel(lambda pair: self._apk_source(*pair, settings), settings.repositories)
+        results = in_parallel(lambda repository: self._apk_source(repository, settings), settings.repositories)
         found = [index for index in results if index is not None]
         policy = ApkPolicy(settings, found, complete=None not in results)
         return [policy.find(package) for package in packages]
 
-    def _apk_source(self, address: str, tag: str, settings: ApkSettings) -> ApkIndex | None:
-        name = f"{without_login(address)} {settings.architecture}"
+    def _apk_source(self, repository: Repository, settings: ApkSettings) -> ApkIndex | None:
+        name = f"{without_login(repository.address)} {settings.architecture}"
 
         def read() -> tuple[ApkIndex, SourceReport]:
-            index = read_apk_index(self.fetcher, address, tag, settings)
+            index = read_apk_index(self.fetcher, repository, settings)
             return index, SourceReport(kind=APK, name=name, state=SourceState.OK)
 
-        result = self._once(_digest(name, tag, sorted(settings.keys.items())), APK, name, read)
+        key = _digest(repository, settings.architecture, sorted(settings.keys.items()))
+        result = self._once(key, APK, name, read)
         return result if isinstance(result, ApkIndex) else None
 
     # Python -----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from chainbuild.outdated.alpine import (
     read_apk_settings,
     verified_index,
 )
+from chainbuild.outdated.apk_repositories import Repository
 from chainbuild.outdated.fetching import Fetcher, Store
 from chainbuild.outdated.model import APK, Finding, Installed, SourceError, SourceState, State
 from tests.support.package_repositories import BUILDER, Mirror, apk_index, apk_public_key
@@ -41,14 +42,93 @@ def test_settings_have_repositories_tags_and_wishes() -> None:
         "keys/a.pub": "key",
     }
     settings = settings_of(files)
-    assert settings.repositories == ((ADDRESS, ""), ("https://alpine.test/edge/main", "edge"))
+    assert settings.repositories == (
+        Repository(address=ADDRESS),
+        Repository(address="https://alpine.test/edge/main", tag="edge"),
+    )
     assert settings.architecture == "x86_64"
-    assert settings.problems == ("/etc/apk/repositories:4: not an address of a repository",)
+    assert settings.problems == ("/etc/apk/repositories:4: not an address of a repository: what",)
     assert settings.keys == {"a.pub": b"key"}
     assert settings.wishes["ssl"] == Wish(name="ssl", operator="=", version="3.1-r0")
     assert settings.wishes["curl"] == Wish(name="curl", tag="edge")
     assert settings.wishes["lua"] == Wish(name="lua", operator="~", version="5.4", tag="edge")
     assert "gone" not in settings.wishes
+
+
+def repositories_of(text: str, **files: str) -> list[tuple[str, str, str]]:
+    settings = settings_of({"repositories": text, **files})
+    return [(one.form, one.address, one.tag) for one in settings.repositories]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("https://x.test/edge/main/", [("v2", "https://x.test/edge/main", "")]),
+        ("v3 @tag https://x.test/testing", [("v3", "https://x.test/testing", "tag")]),
+        ("https://x.test/ main community", [("v2", "https://x.test/main", ""), ("v2", "https://x.test/community", "")]),
+        ("https://x.test/own/Packages.adb", [("ndx", "https://x.test/own/Packages.adb", "")]),
+        ("ndx https://x.test/APKINDEX.tar.gz", [("ndx", "https://x.test/APKINDEX.tar.gz", "")]),
+        ("set a=https://x.test\nset b=main more\n${a} ${b}", [
+            ("v2", "https://x.test/main", ""),
+            ("v2", "https://x.test/more", ""),
+        ]),
+        ("set -default a=/one\nset -default a=/two\n${a}", [("v2", "/one", "")]),
+        ("set a=/one\nset a=${a}/two\n${a}", [("v2", "/one/two", "")]),
+        ("https://x.test/${APK_ARCH:3}", [("v2", "https://x.test/x86", "")]),
+    ],
+)  # fmt: skip
+def test_repository_lines_of_apk_3_are_read(line: str, expected: list[tuple[str, str, str]]) -> None:
+    """The cases are those of apk-tools' own test, test/unit/repoparser_test.c."""
+    assert repositories_of(line) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "foo https://x.test/main",
+        "v2 foobar main",
+        "@tag",
+        "v3",
+        "https://${undefined}/main",
+        "https://${open",
+        "https://${APK_ARCH:}",
+        "set -unknown a=b",
+        "set APK_FOO=reserved",
+        "set var-foo=bad",
+        "set",
+        "set a=" + "x" * 3000 + "\n/${a}${a}",
+    ],
+)
+def test_wrong_repository_line_is_a_problem_with_its_line(line: str) -> None:
+    settings = settings_of({"repositories": f"# first\n{line}\n/good\n"})
+    assert [one.address for one in settings.repositories] == ["/good"]
+    (problem,) = settings.problems
+    assert problem.startswith(f"/etc/apk/repositories:{2 + line.count(chr(10))}: ")
+
+
+def test_lists_of_equal_names_count_once() -> None:
+    files = {
+        "/etc/apk/repositories": "set -default mirror=/own\n",
+        "/etc/apk/repositories.d/b.list": "/etc-b\n",
+        "/lib/apk/repositories.d/b.list": "/lib-b\n",
+        "/lib/apk/repositories.d/a.list": "set -default mirror=/theirs\n${mirror}\n",
+        "/lib/apk/repositories.d/c.txt": "/no-list\n",
+    }
+    root = LayeredRoot([[(path, Entry(kind="file", data=text.encode())) for path, text in files.items()]])
+    settings = read_apk_settings(root, "linux/amd64")
+    assert [one.address for one in settings.repositories] == ["/own", "/etc-b"]
+
+
+@given(st.text("set -default${}:=@/v2ndx ab\n", max_size=80))
+def test_repositories_are_read_or_refused(text: str) -> None:
+    assert isinstance(repositories_of(text), list)
+
+
+def test_index_of_apk_3_is_reported_as_unsupported() -> None:
+    for repository in (Repository(address=ADDRESS, form="v3"), Repository(address="/x.adb", form="ndx")):
+        with pytest.raises(SourceError) as raised:
+            read_apk_index(Fetcher(Mirror(files={}), Store(lambda: Path("/proc/none"))), repository, ApkSettings())
+        assert raised.value.state is SourceState.UNSUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -73,7 +153,7 @@ def test_settings_never_raise(text: str) -> None:
 def read(content: bytes, *keys: str) -> ApkIndex:
     settings = ApkSettings(architecture="x86_64", keys={key: apk_public_key(key) for key in keys})
     mirror = Mirror(files={URL: content})
-    return read_apk_index(Fetcher(mirror, Store(lambda: Path("/proc/none"))), ADDRESS, "", settings)
+    return read_apk_index(Fetcher(mirror, Store(lambda: Path("/proc/none"))), Repository(address=ADDRESS), settings)
 
 
 def test_index_signed_by_a_key_of_the_image_is_used() -> None:
@@ -150,6 +230,15 @@ def test_wish_limits_the_version(world: str, state: State, candidate: str) -> No
 def test_tagged_repository_counts_only_for_wishes_with_its_tag() -> None:
     assert found("1.0-r1", "2.0-r0", tag="edge").state is State.GONE
     assert found("1.0-r1", "2.0-r0", tag="edge", world="lib@edge").state is State.OUTDATED
+
+
+def test_tag_that_the_world_names_is_preferred_to_a_newer_version() -> None:
+    stable = ApkIndex(address=ADDRESS, tag="", table={"lib": ["3.0-r0"]})
+    edge = ApkIndex(address="https://alpine.test/edge/main", tag="edge", table={"lib": ["2.0-r0"]})
+    package = Installed(kind=APK, name="lib", version="1.0-r1", arch="x86_64")
+    for world, candidate in (("lib@edge", "2.0-r0"), ("lib", "3.0-r0"), ("lib>2.5@edge", "3.0-r0")):
+        finding = ApkPolicy(settings_of({"world": world}), [stable, edge]).find(package)
+        assert (finding.state, finding.candidate) == (State.OUTDATED, candidate), world
 
 
 def test_other_states_of_packages() -> None:

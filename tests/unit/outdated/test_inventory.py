@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError, LimitError
 from chainbuild.limits import Limit
+from chainbuild.outdated.apk_repositories import Repository
 from chainbuild.outdated.fetching import Store
 from chainbuild.outdated.inventory import Inventory, InventoryReader
 from chainbuild.outdated.layers import LayerReader, reduced
@@ -144,7 +145,7 @@ def test_apk_packages_own_their_distributions(place: Place) -> None:
     files["etc/apk/repositories"] = b"https://alpine.test/v3.22/main\n"
     inventory = place.read(files)
     assert names(inventory) == ["apk:busybox=1.37.0-r19", "apk:py3-requests=2.32-r0", "pypi:flask=3.0"]
-    assert inventory.apk.repositories == (("https://alpine.test/v3.22/main", ""),)
+    assert inventory.apk.repositories == (Repository(address="https://alpine.test/v3.22/main"),)
     assert inventory.python.has_musl
 
 
