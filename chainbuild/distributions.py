@@ -10,6 +10,11 @@ RELEASES: Final[Mapping[str, Mapping[str, str]]] = {
     "ubuntu": {"20.04": "focal", "22.04": "jammy", "24.04": "noble", "26.04": "resolute"},
 }
 """The code name of each version, by distribution."""
+_ENDED: Final[Mapping[str, Mapping[str, str]]] = {
+    "debian": {"7": "wheezy", "8": "jessie", "9": "stretch", "10": "buster"},
+    "ubuntu": {"12.04": "precise", "14.04": "trusty", "16.04": "xenial", "18.04": "bionic"},
+}
+"""Releases that get no updates any more. Their images still exist."""
 ROLLING: Final = frozenset({"sid", "unstable", "experimental", "devel"})
 """Suites without -updates and -security suites."""
 _MOVING: Final[Mapping[str, tuple[str, ...]]] = {
@@ -19,6 +24,12 @@ _MOVING: Final[Mapping[str, tuple[str, ...]]] = {
 SLIM: Final = "-slim"
 USUAL_TAG: Final[Mapping[str, str]] = {"debian": "bookworm-slim", "ubuntu": "24.04"}
 """A tag for examples, by distribution."""
+
+
+def has_ended(distribution: str, tag: str) -> bool:
+    """Return whether a tag of a distribution's image names a release that gets no updates any more."""
+    ended = _ENDED.get(distribution, {})
+    return tag.removesuffix(SLIM) in {*ended, *ended.values()}
 
 
 def image_tags(distribution: str) -> Iterator[str]:

@@ -84,17 +84,20 @@ def _stages_below(graph: StageGraph) -> tuple[ResolvedStage, ...]:
     return tuple(stages)
 
 
-def base_arg_candidates(dockerfile: Dockerfile, *, platform: Platform) -> tuple[ArgDeclaration, ...]:
+def base_arg_candidates(
+    dockerfile: Dockerfile, *, platform: Platform, target: str | None = None
+) -> tuple[ArgDeclaration, ...]:
     """Return the ARGs before the first FROM that may name the base image, if the user says nothing.
 
-    These are the ARG that the last stage, or a stage below it, begins from, and those of other stages that have no default.
+    These are the ARG that the stage `target` (None: the last one), or a stage below it, begins from, and those of other stages
+    that have no default.
     """
     if not dockerfile.stages:
         return ()
     graph = resolve_stages(
         dockerfile,
         args={},
-        target=None,
+        target=target,
         target_platform=platform,
         build_platform=platform,
         contexts=frozenset(),

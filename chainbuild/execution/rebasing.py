@@ -202,6 +202,8 @@ class StepRebaser:
             config = rebased_config(origin.config, parent.config, self._as_built(moved), dockerfile)
         except ConfigurationConflictError as error:
             raise NotRebasedError(*error.texts) from None
+        if moved.step.target and moved.step.kind is StepKind.BUILD:
+            raise NotRebasedError(f"its Dockerfile's stage {moved.step.target} is built, which may not be the last one")
         bases, numbers = self._pair(origin, parent), range(below, len(moved.built.layers))
         content = StepContent(
             layers=self._reader.layers(moved.built, numbers),

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.distributions import RELEASES, USUAL_TAG, image_tags
+from chainbuild.distributions import RELEASES, USUAL_TAG, has_ended, image_tags
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
@@ -295,6 +295,8 @@ class ImageResolver:
                 f"It is neither in {self._chain} (list: chainbuild images) nor in the local image store (list: docker images)."
                 " Check the name."
             )
+            if origin and not named.tag and not named.digest and "/" not in name:
+                hint += f" If the Dockerfile means a folder, hand it in: --build-context {name}=DIR."
         return _with_hint(error, where, hint.strip())
 
     def _other_platforms(self, named: ImageReference) -> Mapping[str, str]:
@@ -322,7 +324,7 @@ def _other_spelling(named: ImageReference) -> str:
         return perhaps_you_meant(name, known, lambda near: f"{near}:{tag}")
     if named.tag in {None, "latest"}:
         return f"Name a release, for example {name}:{USUAL_TAG[name]}. "
-    if tag in image_tags(name):
+    if tag in image_tags(name) or has_ended(name, tag):
         return ""
     return perhaps_you_meant(tag, image_tags(name), lambda near: f"{name}:{near}")
 

@@ -170,7 +170,11 @@ class _Reader:
         """Return the base of a layer's first step; None if there is a problem, which is recorded."""
         values = {arg.name: arg.value for arg in args}
         base_image = find_base_image(
-            piece.facts, args=values, platform=platform, build_platform=self.request.build_platform
+            piece.facts,
+            args=values,
+            platform=platform,
+            build_platform=self.request.build_platform,
+            target=self.tree.target_of(piece.path),
         )
         if base_image is None:
             return None
@@ -279,6 +283,7 @@ class _Reader:
             platform=platform,
             build_platform=request.build_platform,
             contexts=tuple(named),
+            target=self.tree.target_of(piece.path),
         )
         self.tree.problems += more
         for item in (*from_contexts, *others):
@@ -299,6 +304,7 @@ class _Reader:
             images=tuple(inputs),
             contexts=tuple((name, place) for name, place in named.items() if not place.startswith(DOCKER_IMAGE)),
             secrets=request.secrets,
+            target=self.tree.target_of(piece.path),
             test=self._test(piece) if layer.tests else None,
             repository=request.registry.place(layer.image),
             tag=tag,

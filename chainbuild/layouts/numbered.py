@@ -208,6 +208,7 @@ class _Reader:
                     args=self._with_build_args(args, declared_args(item.facts)),
                     images=((item.base_arg, parent),) if item.base_arg else (),
                     parent=item.base_arg or item.base,
+                    target=item.target,
                     tag=f"{request.tag}-{name}-{item.name.step}-{platform.name}",
                     test=self._test_of(folder, item.name.taker),
                 )

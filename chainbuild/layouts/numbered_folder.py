@@ -14,6 +14,7 @@ from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import args_in_froms, base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.numbered_names import NumberedName, has_numbered, numbered_names
+from chainbuild.layouts.target_comment import find_target
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
@@ -37,6 +38,8 @@ class Numbered(Struct, frozen=True, kw_only=True):
     facts: Dockerfile
     base_arg: str
     base: str = ""
+    target: str | None = None
+    """The stage to build; None: the last one."""
 
     @property
     def context(self) -> Path | None:
@@ -52,6 +55,7 @@ class ChainFolder:
         self.problems: list[Problem] = []
         self.dockerfiles: list[Dockerfile] = []
         self._parsed: dict[Path, Dockerfile | None] = {}
+        self._targets: dict[Path, str | None] = {}
         self.notes: list[str] = []
         """What was detected and could have been meant differently, for the user."""
 
@@ -82,7 +86,14 @@ class ChainFolder:
         dockerfile = parse(raw, self.shown(path))
         self.problems.extend(dockerfile.problems)
         self.dockerfiles.append(dockerfile)
+        self._targets[path] = find_target(
+            raw, dockerfile, lambda line, message, hint: self.problem(path, message, hint, line=line)
+        )
         return dockerfile
+
+    def target_of(self, path: Path) -> str | None:
+        """Return the stage to build of a Dockerfile that was read; None: the last one."""
+        return self._targets.get(path)
 
 
 def read_option(
@@ -110,13 +121,14 @@ def read_option(
         if facts is None:
             continue
         platform = platforms[0] if platforms else Platform.of_this_machine()
-        own = "" if results or base_arg_used(facts, base_arg or BASE) else _own_base(facts, platform)
+        target = tree.target_of(path)
+        own = "" if results or base_arg_used(facts, base_arg or BASE) else _own_base(facts, platform, target)
         if own and accept_base(own):
             arg = ""
         else:
             own = ""
             arg = _named_base_arg(tree, facts, base_arg) if base_arg else find_base_arg(tree, path, facts, platform)
-        results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg, base=own))
+        results.append(Numbered(name=item, path=path, facts=facts, base_arg=arg, base=own, target=target))
     if not names:
         tree.problem(
             folder,
@@ -223,11 +235,11 @@ def _check_tests(tree: ChainFolder, folder: Path, names: Iterable[str], result: 
         )
 
 
-def _own_base(facts: Dockerfile, platform: Platform) -> str:
+def _own_base(facts: Dockerfile, platform: Platform, target: str | None) -> str:
     """Return the image that the FROM of a Dockerfile names, if no ARG takes it and no FROM sets a platform; else empty."""
-    if base_arg_candidates(facts, platform=platform) or any(stage.platform for stage in facts.stages):
+    if base_arg_candidates(facts, platform=platform, target=target) or any(stage.platform for stage in facts.stages):
         return ""
-    base = find_base_image(facts, args={}, platform=platform, build_platform=platform)
+    base = find_base_image(facts, args={}, platform=platform, build_platform=platform, target=target)
     return base.reference if base and not base.is_nothing else ""
 
 
@@ -242,7 +254,7 @@ def find_base_arg(tree: ChainFolder, path: Path, facts: Dockerfile, platform: Pl
     """Return the ARG that takes the base image of a Dockerfile; a problem goes to the tree."""
     if base_arg_used(facts, BASE):
         return BASE
-    candidates = base_arg_candidates(facts, platform=platform)
+    candidates = base_arg_candidates(facts, platform=platform, target=tree.target_of(path))
     if len(candidates) == 1:
         return candidates[0].name
     line = facts.stages[0].line if facts.stages else 1

@@ -15,7 +15,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild import limits
 from chainbuild.context.dockerignore import find_ignore
 from chainbuild.dockerfile import Dockerfile, Facts, ParentConfig, find_facts, parse
 from chainbuild.dockerfile.images import find_base_image
@@ -26,7 +25,6 @@ from chainbuild.layouts.numbered_names import LEFT_OVER
 from chainbuild.model import HandedFile
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
-from chainbuild.text import perhaps_you_meant
 from chainbuild.values import replace
 
 PRODUCTION: Final = "PRODUCTION_IMAGE"
@@ -42,8 +40,6 @@ _NEARLY: Final = regex(
     r"|(?P<before>minimi[sz]e|production)[-_. ]*dockerfile)",
     re.IGNORECASE,
 )
-_ASK: Final = regex(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
-_ASKS_IN_LINES: Final = 20
 # Placeholder for an image that the chain provides. It is not a valid image (RFC 6761).
 _GIVEN: Final = "chainbuild.invalid/"
 _GIVEN_ARGS: Final = (BASE, PRODUCTION, MINIMIZED)
@@ -147,31 +143,7 @@ def _read(tree: ChainFolder, kind: str, own: Path | None) -> StageFile | None:
         return None
     # In chainbuild's own repository, the shipped files are the tree's.
     is_own = path.resolve() != default.resolve()
-    return StageFile(
-        kind=kind, path=path, facts=facts, own=is_own, target=_target(tree, path, facts), knows_lists=not is_own
-    )
-
-
-def _target(tree: ChainFolder, path: Path, facts: Dockerfile) -> str | None:
-    """Return the stage that a comment `# chainbuild: target NAME` in the first lines sets."""
-    try:
-        lines = limits.read_tree_file(path).split(b"\n")[:_ASKS_IN_LINES]
-    except OSError:
-        return None  # reported by the reader of the Dockerfile
-    target = None
-    for number, line in enumerate(lines, start=1):
-        ask = _ASK.fullmatch(line)
-        words = ask["words"].decode("utf-8", "replace").split() if ask else []
-        names = [stage.name for stage in facts.stages if stage.name]
-        if len(words) == 2 and words[0] == "target" and words[1].lower() in names:
-            target = words[1]
-        elif len(words) == 2 and words[0] == "target":
-            hint = perhaps_you_meant(words[1], names) + (f"Its stages: {', '.join(names)}." if names else "")
-            message = f"target: no such stage: {words[1]!r}"
-            tree.problem(path, message, hint or "Name the stage: FROM … AS name.", line=number)
-        elif ask:
-            tree.problem(path, f"unknown setting of a stage: {' '.join(words)!r}", "Use: target NAME.", line=number)
-    return target
+    return StageFile(kind=kind, path=path, facts=facts, own=is_own, target=tree.target_of(path), knows_lists=not is_own)
 
 
 class _Checker:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from chainbuild.layouts.layer_folder import name_of_dockerfile
+from chainbuild.operations.official_images import OFFICIAL
 from chainbuild.operations.tree_scan import ScannedLayer
 from chainbuild.patterns import regex
 from chainbuild.references import ImageReference
@@ -134,17 +135,24 @@ def _by_dockerfile(reference: ImageReference, siblings: Iterable[ScannedLayer]) 
 
 
 def _by_part(reference: ImageReference, layers: Iterable[ScannedLayer]) -> list[ScannedLayer]:
-    if reference.tag not in {None, "latest"}:
+    if _is_version_of_hub(reference):
         return []
     last = safe_name(_last_part(reference))
-    return [layer for layer in layers if not layer.variant_of and _is_named_by_parts(layer.folder, last)]
+    own = [layer for layer in layers if not layer.variant_of]
+    numbered = [layer for layer in own if last == _without_number(layer.folder)]
+    if numbered or reference.tag not in {None, "latest"}:
+        return numbered
+    return [layer for layer in own if _is_named_by_parts(layer.folder, last)]
+
+
+def _without_number(folder: str) -> str:
+    """Return the name of a folder without the number that it begins with; empty if it begins with none."""
+    last = folder.rpartition("/")[2]
+    return safe_name(_NUMBERED.sub("", last, count=1)) if _NUMBERED.match(last) else ""
 
 
 def _is_named_by_parts(folder: str, name: str) -> bool:
-    parts = folder.split("/")
-    plain = [safe_name(_NUMBERED.sub("", part, count=1)) for part in parts]
-    if name == plain[-1] and _NUMBERED.match(parts[-1]):
-        return True
+    plain = [safe_name(_NUMBERED.sub("", part, count=1)) for part in folder.split("/")]
     joined = ["-".join(plain[-count:]) for count in range(2, len(plain) + 1)]
     return any(name == text or name.endswith(f"-{text}") for text in joined)
 
@@ -156,8 +164,9 @@ def _adds_to(reference: ImageReference, layer: ScannedLayer) -> bool:
 
 
 def _is_version_of_hub(reference: ImageReference) -> bool:
-    """Return whether it is a version of an image of Docker Hub: python:3.12 is not the layer in the folder `python`."""
-    return reference.repository.startswith(_HUB) and reference.tag not in {None, "latest"}
+    """Return whether it is a version of an official image: python:3.12 is not the layer in the folder `python`."""
+    name = reference.repository.removeprefix(_HUB)
+    return name in OFFICIAL and name != reference.repository and reference.tag not in {None, "latest"}
 
 
 def _nearest(folder: str, candidates: Sequence[ScannedLayer]) -> str:

@@ -66,8 +66,8 @@ def init(
         return 0
     write_result(path, text.encode())
     put_schema(root)
-    printer.info(f"wrote {path}: check the guessed values, then run chainbuild plan")
-
+    check = "check the guessed values, then run" if guess.guesses else "next, run"
+    printer.info(f"wrote {path}: {check} chainbuild plan")
     return 0
 
 

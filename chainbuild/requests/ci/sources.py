@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from chainbuild.ci.jobs import Job, JobKind, JobList, JobSplit, groups, make_jobs
 from chainbuild.ci.pipeline import ReleaseCheck
@@ -39,6 +39,12 @@ class Source(ABC):
         """Add the jobs, and return notes for the user."""
 
 
+def _folders(given: str | None, names: Iterable[str]) -> dict[str, str]:
+    """Return the folder of each option, as the user gave it: a name is only the last part of its path."""
+    folders = dict.fromkeys(word.strip().rstrip("/") for word in (given or "").split(",") if word.strip())
+    return dict(zip(dict.fromkeys(names), folders, strict=True))
+
+
 def _names(platforms: Sequence[Platform]) -> str:
     return ",".join(platform.name for platform in platforms)
 
@@ -68,9 +74,7 @@ class ArgumentsSource(Source):
         self.platforms = tuple(dict.fromkeys(chain.platform for chain in graph.chains))
         self.push_hosts = _hosts(graph, push=options.push)
         self._options = options
-        folders = [word.strip().rstrip("/") for word in (options.option or "").split(",")]
-        names = dict.fromkeys(chain.option for chain in graph.chains)
-        self._folders = dict(zip(names, dict.fromkeys(folders), strict=True))
+        self._folders = _folders(options.option, (chain.option for chain in graph.chains))
 
     def plans(self, lines: CommandLines) -> tuple[tuple[str, ...], ...]:
         return (lines.plan("plan", *self._words(self.platforms, self._options.base, self._options.option)),)
@@ -107,6 +111,8 @@ class ProjectSource(Source):
         self._project = project
         self._options = options
         chains = graph.chains if graph else ()
+        options_alone = (chain.option for chain in chains if not project.layer(chain.option))
+        self._folders = _folders(merged.option, options_alone) if chains else {}
         self.platforms = tuple(dict.fromkeys(chain.platform for chain in chains)) or _of_text(merged.platform)
         self.push_hosts = (*(_hosts(graph, push=merged.push) if graph else ()), *science_hosts)
 
@@ -172,7 +178,10 @@ class ProjectSource(Source):
         if self._project.layer(job.option):
             return ("layer", job.option, "--platform", _names(job.platforms))
         base = str(job.base) if job.base else self._options.base
-        return ("build", *_overrides(replace(self._options, option=job.option, base=base), job.platforms))
+        return (
+            "build",
+            *_overrides(replace(self._options, option=self._folders[job.option], base=base), job.platforms),
+        )
 
     def _overrides(self, platforms: Sequence[Platform]) -> tuple[str, ...]:
         return _overrides(self._options, platforms)

@@ -106,6 +106,15 @@ gl-amd64 after stock-amd64
     )
 
 
+def test_options_of_a_project_keep_their_folders(tree):
+    """A job named only the last part of the folder, which is no folder, or that of another option."""
+    files = ("docker/stock/10-Dockerfile-a", "docker/gl/10-Dockerfile-b", "stock/10-Dockerfile-c")
+    write_files(tree, dict.fromkeys(files, STEP))
+    write_files(tree, {"chainbuild.yaml": PROJECT.replace("[stock, gl]", "[docker/stock, ./docker/gl/]")})
+    words = [join(job.commands[0]) for job in read(platform="amd64").graph.jobs]
+    assert ["--option docker/stock " in words[0], "--option ./docker/gl " in words[1]] == [True, True]
+
+
 def test_project_of_layers_has_jobs_for_each_layer_and_the_indexes(tree):
     write_files(tree, {"chainbuild.yaml": LAYERS, "os/Dockerfile": LAYER, "tools/Dockerfile": LAYER})
     write_files(tree, {"docs/Dockerfile": LAYER})

@@ -205,6 +205,14 @@ def test_misspelled_distribution_gets_suggestion_and_no_bootstrap(place: Place, 
     assert "bootstrap" not in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["ubuntu:16.04", "ubuntu:bionic", "debian:stretch-slim", "debian:9"])
+def test_release_without_updates_is_no_misspelling(place: Place, name: str) -> None:
+    place.world.fake.host("docker.io").down = True
+    with pytest.raises(UnreachableError) as caught:
+        place.finder.find(ImageReference.parse(name), AMD64)
+    assert caught.value.hint.startswith("It is neither in localhost:5000")
+
+
 def test_misspelled_tag_gets_suggestion_from_reachable_registry(place: Place) -> None:
     with pytest.raises(NotFoundInRegistryError) as caught:
         place.finder.find(ImageReference.parse("debian:bokworm-slim"), AMD64)

@@ -153,6 +153,12 @@ def test_build_arg_can_set_the_base(tmp_path: Path) -> None:
     assert not layers.layer_bases[0].by_default
 
 
+def test_comment_sets_the_stage_that_a_layer_builds(tmp_path: Path) -> None:
+    text = "# chainbuild: target one\nFROM debian:12 AS one\nRUN 1\nFROM slim:1 AS two\nRUN 2\n"
+    (step,) = read(tmp_path, {"one/Dockerfile": text}, layer(tmp_path, "one")).graph
+    assert (step.target, step.parent) == ("one", "debian:12")
+
+
 def test_layer_from_scratch_has_no_base(tmp_path: Path) -> None:
     layers = read(tmp_path, {"one/Dockerfile": "FROM scratch\nCOPY a /\n", "one/a": ""}, layer(tmp_path, "one"))
     (step,) = layers.graph

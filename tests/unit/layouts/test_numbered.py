@@ -45,6 +45,16 @@ def shown(graph: Graph) -> str:
     return "\n".join(lines)
 
 
+def test_comment_sets_the_stage_that_a_step_builds(world: World) -> None:
+    own = "# chainbuild: target one\nFROM fat:1 AS one\nRUN 1\nFROM slim:1 AS two\nRUN 2\n"
+    world.write({**THREE_STEPS, "stock/10-Dockerfile-base": own})
+    first, second, *_ = world.graph()
+    assert (first.target, second.target) == ("one", None)
+    assert [image.source for image in first.images if image.name == first.parent] == [ImageReference.parse("fat:1")]
+    told = wrong(world, {"stock/10-Dockerfile-base": own.replace("target one", "target oen")})
+    assert told[0] == "stock/10-Dockerfile-base:1: target: no such stage: 'oen'"
+
+
 def test_numbered_dockerfiles_form_a_chain_with_stages(world: World) -> None:
     world.write(THREE_STEPS)
     assert (

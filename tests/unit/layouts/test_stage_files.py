@@ -135,7 +135,7 @@ def test_comment_sets_the_target_of_a_stage(world: World) -> None:
     told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "target paked"), PRODUCTION: UNPACKS})
     assert told == f"{MINIMIZE}:1: target: no such stage: 'paked'"
     told, *_ = wrong(world, {MINIMIZE: more.replace("target packed", "hurry"), PRODUCTION: UNPACKS})
-    assert told == f"{MINIMIZE}:1: unknown setting of a stage: 'hurry'"
+    assert told == f"{MINIMIZE}:1: unknown setting of a Dockerfile: 'hurry'"
 
 
 def test_copy_of_whole_context_may_contain_the_tarball(world: World) -> None:

@@ -106,6 +106,21 @@ def test_image_of_docker_hub_is_not_a_layer_with_its_name(here: Path) -> None:
     }
 
 
+def test_layer_is_the_base_whatever_version_is_written(here: Path) -> None:
+    files = {
+        "10-base/Dockerfile": "FROM debian:12\n",
+        "20-app/Dockerfile": "FROM acme/base:1.0\n",
+        "30-more/Dockerfile": "FROM app:v3\n",
+        "40-other/Dockerfile": "FROM acme/tools-app:1.0\n",
+    }
+    assert bases(graph_of(here, proposed(here, files))) == {
+        "10-base": "debian:12",
+        "20-app": "amd64/10-base/10-base",
+        "30-more": "amd64/20-app/20-app",
+        "40-other": "acme/tools-app:1.0",
+    }
+
+
 def test_layers_with_one_folder_name_get_own_names(here: Path) -> None:
     files = {
         "a/web/Dockerfile": "FROM debian:12\n",
