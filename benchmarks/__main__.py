@@ -22,6 +22,7 @@ from benchmarks import (
     science,
     sizes,
     start,
+    stock,
 )
 from chainbuild.errors import ChainbuildError
 
@@ -103,6 +104,18 @@ def main() -> int:
     )
     words.set_defaults(name="native", measured=_native)
 
+    words = commands.add_parser("stock", help="the chain `stock`: own platform, with native tools, and emulated")
+    words.add_argument(
+        "--base", default="debian:trixie-slim", help="a local image of both platforms (default: %(default)s)"
+    )
+    words.add_argument(
+        "--tree", type=Path, default=measure.REPOSITORY, help="the folder with `stock` (default: %(default)s)"
+    )
+    words.add_argument(
+        "--ways", default=f"{stock.OWN},{stock.NATIVE},{stock.EMULATED}", help="what to compare (default: %(default)s)"
+    )
+    words.set_defaults(name="stock", measured=_stock)
+
     words = commands.add_parser("bootstrap", help="base images of the own and a foreign platform, made from packages")
     words.add_argument("--suites", default=",".join(bootstrap.SUITES), help="of Debian (default: %(default)s)")
     words.add_argument("--rounds", type=int, default=3)
@@ -166,6 +179,10 @@ def _sizes(asked: argparse.Namespace) -> Tables:
 def _memory(asked: argparse.Namespace) -> Tables:
     found = memory.measured(asked.repo, asked.production, asked.files, port=asked.registry_port)
     return {"memory": memory.table(found)}
+
+
+def _stock(asked: argparse.Namespace) -> Tables:
+    return {"stock": stock.table(stock.measured(asked.base, asked.tree, tuple(asked.ways.split(","))))}
 
 
 def _native(asked: argparse.Namespace) -> Tables:

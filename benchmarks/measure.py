@@ -35,11 +35,23 @@ def run(argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str
     return done.stdout
 
 
-def seconds(argv: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> float:
-    """How long a command takes, from its start to its end, as a process of its own. Errors: `RunFailedError`."""
+def seconds(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    said: list[str] | None = None,
+) -> float:
+    """How long a command takes, from its start to its end, as a process of its own. `said` gets its stdout.
+
+    Errors: `RunFailedError`.
+    """
     began = time.perf_counter()
-    run(argv, cwd=cwd, env=env)
-    return time.perf_counter() - began
+    output = run(argv, cwd=cwd, env=env)
+    taken = time.perf_counter() - began
+    if said is not None:
+        said.append(output)
+    return taken
 
 
 def chainbuild(*words: str | Path) -> list[str]:
