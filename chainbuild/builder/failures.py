@@ -35,6 +35,8 @@ _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|s
 # Messages of runc and crun about the shell of RUN's shell form.
 _NO_SHELL = re.compile(r'exec: "/bin/(?:ba|da)?sh"|executable `?/bin/(?:ba|da)?sh`? not found')
 _NO_APT = re.compile(r"\bapt-get: (?:command )?not found")
+# BuildKit's step that gets the image of `# syntax=`.
+_FRONTEND = re.compile(r"resolve image config for (?:docker-image://)?(\S+)")
 _EXIT_CODE = re.compile(r"exit code: (\d+)")
 _EXCERPT_LINES = 15
 _NO_SPACE = ("no space left on device", "disk quota exceeded")
@@ -90,6 +92,12 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
             or "Check that it is running and has free disk space, and run again; finished steps are kept.",
         )
     cause = _last_cause(failure.error)
+    if frontend := _FRONTEND.fullmatch(instruction):
+        return RegistryError(
+            f"{spec.step}: the builder cannot get {frontend[1]}, the image of # syntax=: {cause}",
+            where=where,
+            hint="Give the builder access to its registry, or leave the line out: then the builder reads the Dockerfile itself.",
+        )
     ended = _EXIT_CODE.fullmatch(cause)
     return BuildFailedError(
         f"{spec.step}: {instruction or 'the build'} "

@@ -16,7 +16,7 @@ from chainbuild.builder.failures import build_error, is_transient
 from chainbuild.builder.progress import Failure
 from chainbuild.builder.running import children_in
 from chainbuild.dockerfile.model import ImageWordPosition
-from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError
+from chainbuild.errors import BuildFailedError, ChainbuildError, NotReadyError, RegistryError
 from chainbuild.events import Event
 from chainbuild.model import Secret
 from chainbuild.step_id import StepId
@@ -451,3 +451,12 @@ def test_silent_failure_quotes_only_dockerfile_of_the_user(quoted: bool, tail: t
     error = build_error(spec, failure, 1)
     assert isinstance(error, BuildFailedError)
     assert error.log_tail == tail
+
+
+def test_missing_frontend_image_is_an_error_of_its_registry() -> None:
+    vertex_name = "resolve image config for docker-image://docker.io/docker/dockerfile:1.6"
+    failure = Failure(vertex=vertex_name, error="failed to solve: dial tcp: no such host", line=1, tail=(), text="")
+    error = build_error(ORDER, failure, 1)
+    assert isinstance(error, RegistryError)
+    assert "the builder cannot get docker.io/docker/dockerfile:1.6, the image of # syntax=" in error.message
+    assert error.where.endswith("10-Dockerfile-base:1")
