@@ -96,7 +96,7 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         return RegistryError(
             f"{spec.step}: the builder cannot get {frontend[1]}, the image of # syntax=: {cause}",
             where=where,
-            hint="Give the builder access to its registry, or leave the line out: then the builder reads the Dockerfile itself.",
+            hint="Give the builder access to its registry, or leave the line out, and its own frontend is used.",
         )
     ended = _EXIT_CODE.fullmatch(cause)
     return BuildFailedError(

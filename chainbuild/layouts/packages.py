@@ -9,6 +9,7 @@ from chainbuild import limits
 from chainbuild.layouts.layer_folder import TAKER, LayerFolder, Piece, fitting_name
 from chainbuild.layouts.numbered_folder import ChainFolder, find_base_arg
 from chainbuild.layouts.package_headers import Package, Packages, build_order, find_packages, read_header
+from chainbuild.model import BuildArg
 from chainbuild.references import Platform
 from chainbuild.text import perhaps_you_meant
 
@@ -23,18 +24,20 @@ def read_packages(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> 
             layer.problem(f"the dependencies of packages form a cycle: {error}", "Check their headers.")
         )
         return ()
-    chosen: dict[Path, Package] = {}
+    chosen: dict[tuple[Path, str], Package] = {}
     for name in order:
         package = packages.find(name)
         if package is None:
             _report_missing(tree, layer, packages, name, order)
         else:
-            chosen.setdefault(package.path, package)
+            chosen.setdefault((package.path, package.name), package)
+            _report_header(tree, package)
     _note(tree, layer, chosen.values())
     pieces: list[Piece] = []
     for number, package in enumerate(chosen.values(), start=1):
-        facts = tree.read_dockerfile(package.path)
+        facts = tree.read_dockerfile(package.path) if package.is_built else None
         if facts is not None:
+            origin = f"the settings of the package {package.name}"
             arg = find_base_arg(tree, package.path, facts, platform) if pieces else ""
             pieces.append(
                 Piece(
@@ -46,6 +49,9 @@ def read_packages(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> 
                     context=package.path.parent,
                     files=package.path.parent,
                     base_arg=arg,
+                    args=tuple(
+                        BuildArg(name=key, value=value, origin=origin) for key, value in package.build_args.items()
+                    ),
                 )
             )
     return tuple(pieces)
@@ -54,6 +60,12 @@ def read_packages(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> 
 def _depends(packages: Packages, name: str) -> tuple[str, ...]:
     package = packages.find(name)
     return package.depends if package else ()
+
+
+def _report_header(tree: ChainFolder, package: Package) -> None:
+    for line, message in package.problems:
+        hint = "List names: # depends: [one, two:1.0]. A list on several lines has no other key between them."
+        tree.problem(package.path, message, hint, line=line)
 
 
 def _report_missing(tree: ChainFolder, layer: LayerFolder, packages: Packages, name: str, order: Iterable[str]) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts import layers as plain
 from chainbuild.layouts.layer_folder import LayerFolder, LayerRequest, Layers
+from chainbuild.layouts.package_configs import read_configs
 from chainbuild.layouts.package_headers import Header, build_order, find_packages, read_header
 from chainbuild.references import ChainRegistry, ImageReference
 from tests.support.graphs import shown
@@ -76,9 +80,8 @@ def wrong(root: Path, *packages: str, **changed: Any) -> list[str]:
         ("# syntax=docker/dockerfile:1\n#---\n# depends: b\n#---\n", Header(depends=("b",), line=3)),
         ("#---\n# depends:\n#  - b\n#  - c\n#---\n", Header(depends=("b", "c"), line=3)),
         ("#---\n# alias: 3.10\n# docs: |\n#  any: text\n#---\n", Header(aliases=("3.10",))),
-        ("#---\n# name: [\n#---\n", None),
+        ("#-----\n# Text: [that] is: no YAML\n#-----\n", None),
         ("#---\n# - a\n#---\n", None),
-        ("#---\n# depends: [{a: b}, c]\n#---\n", Header(depends=("c",), line=2)),
     ],
 )
 def test_header_is_read_as_yaml_between_fences(text: str, found: Header | None) -> None:
@@ -102,6 +105,53 @@ def test_order_puts_dependencies_right_before_what_needs_them(
     names: Sequence[str], depends: Mapping[str, Sequence[str]], order: Sequence[str]
 ) -> None:
     assert build_order(names, lambda name: depends.get(name, ())) == order
+
+
+LOST = "#---\n# name: app\n# depends: [\n# buildkit_device: x\n#   one, two]\n#---\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("#---\n# name: [\n#---\n", 2, "the comment header is not YAML: "),
+        ("#---\n# depends: [{a: b}, c]\n#---\n", 2, "depends: has something that is not the name of a package"),
+        (LOST, 4, "depends: has something that is not the name of a package"),
+    ],
+)
+def test_header_that_would_lose_a_setting_is_a_problem(tmp_path: Path, text: str, line: int, message: str) -> None:
+    """A dependency of a real package was left out without a word: YAML reads `buildkit_device: x one` as an item."""
+    write(tmp_path, {"packages/app/Dockerfile": text + STEP, "packages/two/Dockerfile": header()})
+    (problem, *_) = wrong(tmp_path, "app", skip_packages=("c",))
+    assert problem.startswith(f"packages/app/Dockerfile:{line}: {message}")
+
+
+def test_packages_of_json_and_yaml_files_are_read(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "packages/base/Dockerfile": header(),
+            "packages/riva/Dockerfile.cpp": STEP,
+            "packages/riva/Dockerfile.python": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG V\nRUN make\n",
+            "packages/riva/config.json": """{"riva:cpp": {"dockerfile": "Dockerfile.cpp", "depends": ["base"]},
+                "riva:python": {"dockerfile": "Dockerfile.python", "build_args": {"V": 3}, "depends": "riva:cpp"}}""",
+            "packages/all/all.yml": "name: all\nalias: everything\ndepends: ['riva:python']\n",
+            "packages/all/compose.yml": "services: {a: {image: b}}\n",
+            "packages/own/Dockerfile": header(depends="base"),
+            "packages/own/config.yaml": "depends: [all]\n",
+        },
+    )
+    steps = list(read(tmp_path, "own").graph)
+    assert [step.name for step in steps] == ["base", "riva-cpp", "riva-python", "own"]
+    assert [(arg.name, arg.value) for arg in steps[2].args] == [("V", "3")]
+    assert [step.name for step in read(tmp_path, "everything").graph] == ["base", "riva-cpp", "riva-python"]
+
+
+@given(st.text('{}[]:,"ab \n#-&*!', max_size=60))
+def test_configs_are_read_or_left_out(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "config.yml")
+        path.write_text(text)
+        assert isinstance(read_configs(path), tuple)
 
 
 def test_order_with_a_cycle_ends_with_an_error() -> None:
