@@ -15,7 +15,14 @@ from msgspec import Struct
 
 from chainbuild.dockerfile import Dockerfile, unknown_args
 from chainbuild.dockerfile.facts import declared_args
-from chainbuild.dockerfile.images import DOCKER_IMAGE, BaseImage, find_base_image, image_contexts, named_images
+from chainbuild.dockerfile.images import (
+    DOCKER_IMAGE,
+    BaseImage,
+    find_base_image,
+    image_contexts,
+    is_image,
+    named_images,
+)
 from chainbuild.errors import WrongUseError
 from chainbuild.layouts.layer_folder import LayerBase, LayerFolder, LayerRequest, Layers, Piece
 from chainbuild.layouts.layer_pieces import read_pieces
@@ -218,7 +225,9 @@ class _Reader:
         if source is None:
             return None
         by = layer.base_said or "the layer before it"
-        how = f"{by}, as ARG {arg}" if arg else f"{by}, instead of {base_image.reference} at {where}"
+        how = f"{by}, as ARG {arg}" if arg else by
+        if not arg and not (layer.base is not None and is_image(base_image.reference, layer.base)):
+            how += f", instead of {base_image.reference} at {where}"
         image = ImageInput(
             name=arg or base_image.reference,
             source=source,

@@ -14,7 +14,6 @@ from chainbuild.dockerfile import Dockerfile, base_arg_used, parse
 from chainbuild.dockerfile.images import args_in_froms, base_arg_candidates, check_base_arg, find_base_image
 from chainbuild.errors import Problem, WrongUseError
 from chainbuild.layouts.numbered_names import NumberedName, has_numbered, numbered_names
-from chainbuild.layouts.target_comment import find_target
 from chainbuild.model import CHAIN_IMAGE
 from chainbuild.patterns import regex
 from chainbuild.references import Platform
@@ -24,6 +23,8 @@ BASE: Final = CHAIN_IMAGE
 STAGES: Final = ("minimize", "production")
 
 _NEARLY = regex(r"[0-9]*[-_ ]?dockerfile([-_ ][^.~#]*)?", re.IGNORECASE)
+_SETTING = regex(rb"\s*#+\s*chainbuild:\s*(?P<words>.*?)\s*")
+_SETTING_IN_LINES = 20
 _ARGS_FILE = regex(r"(?P<stem>.+)-args")
 
 
@@ -86,7 +87,7 @@ class ChainFolder:
         dockerfile = parse(raw, self.shown(path))
         self.problems.extend(dockerfile.problems)
         self.dockerfiles.append(dockerfile)
-        self._targets[path] = find_target(
+        self._targets[path] = _find_target(
             raw, dockerfile, lambda line, message, hint: self.problem(path, message, hint, line=line)
         )
         return dockerfile
@@ -94,6 +95,28 @@ class ChainFolder:
     def target_of(self, path: Path) -> str | None:
         """Return the stage to build of a Dockerfile that was read; None: the last one."""
         return self._targets.get(path)
+
+
+def _find_target(raw: bytes, facts: Dockerfile, problem: Callable[[int, str, str], None]) -> str | None:
+    """Return the stage that a comment `# chainbuild: target NAME` names; None if there is none: the last stage is built.
+
+    `problem` is called with the line, the message and the hint of each comment that cannot be followed.
+    """
+    target = None
+    for number, line in enumerate(raw.split(b"\n")[:_SETTING_IN_LINES], start=1):
+        comment = _SETTING.fullmatch(line)
+        if comment is None:
+            continue
+        words = comment["words"].decode("utf-8", "replace").split()
+        names = [stage.name for stage in facts.stages if stage.name]
+        if len(words) != 2 or words[0] != "target":
+            problem(number, f"unknown setting of a Dockerfile: {' '.join(words)!r}", "Use: target NAME.")
+        elif words[1].lower() not in names:
+            hint = perhaps_you_meant(words[1], names) + (f"Its stages: {', '.join(names)}." if names else "")
+            problem(number, f"target: no such stage: {words[1]!r}", hint or "Name the stage: FROM … AS name.")
+        else:
+            target = words[1]
+    return target
 
 
 def read_option(

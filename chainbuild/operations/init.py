@@ -31,6 +31,8 @@ _HEAD: Final = """\
 # What chainbuild builds in this folder. Show the plan with `chainbuild plan`, build with `chainbuild`.
 # Flags override this file. All keys: chainbuild docs project-file.
 """
+_GENERIC: Final = frozenset({"build", "ci", "containers", "docker", "dockerfiles", "images", "repository", "src"})
+"""Names of folders that many repositories have: images of different repositories would have one name."""
 _PLAIN: Final = regex(r"[A-Za-z](?:[A-Za-z0-9._/@+-]|:(?=[A-Za-z0-9]))*")
 _WORDS: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
@@ -263,9 +265,14 @@ def _team(guess: ProjectScan) -> str:
 
 
 def _team_of(root: Path, last: RunOptions | None) -> str:
-    """Return the first part of REPO: as last typed, else the name of the folder."""
+    """Return the first part of REPO: as last typed, else the name of the folder, or of the one above `docker/` and the like."""
     first, slash, _ = ((last and last.repo) or "").rpartition("/")
-    return first if slash else safe_name(root.resolve().name)
+    if slash:
+        return first
+    folder = root.resolve()
+    if safe_name(folder.name) in _GENERIC and safe_name(folder.parent.name) not in _GENERIC and folder.parent.name:
+        folder = folder.parent
+    return safe_name(folder.name)
 
 
 def _name(guess: ProjectScan) -> str:
