@@ -145,13 +145,17 @@ def _bundled(
     except RegistryError as error:
         refused.append(Refusal(what="all bundles", why=_why(error)))
         return
-    for number, row in enumerate(rows, start=1):
+    number = 1
+    for row in rows:
         try:
             layer = bundle_layer(registries, image, row)
+            if layer is None:
+                continue
             budget.spend(layer.size)
             yield open_attestation(read_envelope(registries, image, layer), digest, signers)
         except _NOT_COUNTED as error:
             refused.append(Refusal(what=f"bundle {number}", why=_why(error)))
+        number += 1
 
 
 def envelopes_of(registries: Registries, image: ImageReference) -> tuple[bytes, ...]:

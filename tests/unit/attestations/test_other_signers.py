@@ -19,11 +19,13 @@ from chainbuild.attestations.statement import PAYLOAD_TYPE
 from chainbuild.attestations.verification import Evidence, open_attestation, read_evidence, read_signers
 from chainbuild.errors import WrongUseError
 from chainbuild.limits import Limit
-from chainbuild.registry.artifacts import put_artifact
+from chainbuild.registry.artifacts import put_artifact, referrers_tag
 from chainbuild.registry.images import RemoteImage
+from chainbuild.registry.oci import Index, Manifest
 from chainbuild.registry.signed_tags import KINDS, signed_tag
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.verification_keys import parse_verification_key
+from chainbuild.values import replace
 from tests.support.attestations import HERE, attested_world, result_of, signer, statements
 from tests.support.keys import signing_key
 from tests.support.world import REPOSITORY, World
@@ -97,6 +99,31 @@ def test_provenance_in_a_bundle_of_cosign_3_counts(world: World) -> None:
     evidence = evidence_of(world)
     assert len(evidence.provenance) == 1
     assert evidence.signers == (), "a statement about an image is no signature over it"
+
+
+@pytest.mark.parametrize("told", ["application/vnd.oci.empty.v1+json", ""])
+def test_bundle_in_a_list_that_cosign_3_keeps_counts(world: World, told: str) -> None:
+    """As cosign 3.1.1 leaves it in docker-registry 2.8: the list has the media type of the artifact's config as its type."""
+    world.host.lists_referrers = False
+    image = result_of(world)
+    put_bundle(world, b'{"spdxVersion": "SPDX-2.3"}', "application/spdx+json")
+    put_bundle(world, bundle(sealed(statement_of(image), 3)))
+    put_bundle(world, bundle(sealed(statement_of(image))))
+    rows = [
+        replace(Manifest.parse(raw).descriptor, artifact_type=told)
+        for _, raw in world.host.manifests.values()
+        if json.loads(raw).get("subject", {}).get("digest") == str(image.digest)
+    ]
+    index = Index.make(rows)
+    world.registries.client(HERE).put_manifest(
+        HERE.repository, referrers_tag(image.digest), index.raw, index.media_type
+    )
+    evidence = evidence_of(world)
+    assert [each.name for each in evidence.signers] == ["key 2"]
+    others = [each for each in evidence.refused if each.what.startswith("bundle")]
+    assert [each.why for each in others] == ["no accepted key signed it"], (
+        "what is no bundle is not one that does not count"
+    )
 
 
 @pytest.mark.parametrize(
