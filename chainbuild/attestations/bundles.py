@@ -20,9 +20,9 @@ from msgspec import Raw, Struct, field
 from chainbuild import limits
 from chainbuild.errors import DamagedContentError
 from chainbuild.references import ImageReference
-from chainbuild.registry.artifacts import referrers
 from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers
 from chainbuild.registry.signed_tags import layer_content
 from chainbuild.values import decode_json
 

@@ -23,9 +23,10 @@ from chainbuild.errors import DamagedContentError, WrongUseError
 from chainbuild.model import Ask
 from chainbuild.patterns import regex
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import attach, content_of, referrers
+from chainbuild.registry.artifacts import attach, content_of
 from chainbuild.registry.http.auth import is_this_machine
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers
 from chainbuild.trust.envelope import MEDIA_TYPE, EnvelopeError
 from chainbuild.trust.keyring import KeyRing, UntrustedError
 from chainbuild.trust.keys import PublicKey

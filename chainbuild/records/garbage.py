@@ -22,10 +22,10 @@ from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore, claimed_record, read_copy
 from chainbuild.records.tags import is_key, is_local_tag, is_machine_tag, packages_layer
 from chainbuild.references import ChainRegistry, Digest, ImageReference
-from chainbuild.registry.artifacts import referrers, subject_of
 from chainbuild.registry.client import RegistryClient
 from chainbuild.registry.oci import Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers, subject_of
 from chainbuild.step_id import MINIMIZE, PRODUCTION
 from chainbuild.values import replace
 

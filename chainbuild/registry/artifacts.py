@@ -3,9 +3,8 @@
 The form is that of the image spec 1.1, "Guidelines for Artifact Usage": an image manifest with an `artifactType` and
 the empty config. Registries older than 1.1 (docker-registry 2.8) store it like any manifest.
 
-An attached artifact names the image's manifest as its subject (OCI distribution spec 1.1). The list of attachments comes
-from the registry's referrers API if it has one. For other registries (docker-registry 2.8) the spec has the referrers tag
-schema: an index under the tag `sha256-<hex>` of the subject, which clients maintain.
+An attached artifact names the image's manifest as its subject (OCI distribution spec 1.1), and is in the list of its
+referrers (see `referrers`), which clients maintain where the registry does not.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from msgspec import Struct
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
-from chainbuild.patterns import regex
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import copy_image, read_index
 from chainbuild.registry.oci import OCI_EMPTY, Descriptor, Index, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers, referrers_tag
 from chainbuild.values import replace
 
 _EMPTY: Final = b"{}"
@@ -108,20 +107,7 @@ SLOT: Final = "io.github.chainbuild.slot"
 _INLINE: Final = "io.github.chainbuild.content"
 # The list of attachments embeds content up to this size, so one request reads it. Longer content is fetched.
 _LONGEST_INLINE: Final = 8 << 10
-_SUBJECT: Final = regex(r"sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?")
-"""The tags of the referrers tag schema, and cosign's; `.sbom` is that of its older versions."""
 _GZIP: Final = "+gzip"
-
-
-def referrers_tag(subject: Digest) -> str:
-    """Return the tag of the referrers tag schema."""
-    return str(subject).replace(":", "-")[:128]
-
-
-def subject_of(tag: str) -> Digest | None:
-    """Return the subject of a tag of the referrers tag schema or of cosign's tags; None for any other tag."""
-    match = _SUBJECT.fullmatch(tag)
-    return Digest(f"sha256:{match[1]}") if match else None
 
 
 def attach(
@@ -209,25 +195,6 @@ def content_of(registries: Registries, image: ImageReference, row: Descriptor, *
     if not blob.media_type.endswith(_GZIP):
         return content
     return limits.inflate(content, limits.ATTACHED_UNPACKED, what, str(image))
-
-
-def referrers(
-    registries: Registries, image: ImageReference, artifact_type: str = "", *, tag_first: bool = False
-) -> tuple[Descriptor, ...]:
-    """Descriptors of everything that is attached to the manifest which the reference's digest names, in list order.
-
-    `tag_first` saves a request at a registry that most likely has no list of its own.
-    """
-    if image.digest is None:
-        raise ValueError("only what a digest names has referrers")
-    place = ImageReference(image.registry, image.repository)
-    if tag_first and (there := read_index(registries, place.with_tag(referrers_tag(image.digest)))) is not None:
-        return there.manifests
-    descriptors = registries.client(place).referrers(place.repository, image.digest, artifact_type)
-    if descriptors is not None:
-        return Index.of(descriptors, where=str(image)).manifests
-    index = None if tag_first else read_index(registries, place.with_tag(referrers_tag(image.digest)))
-    return index.manifests if index else ()
 
 
 def copy_attached(registries: Registries, source: ImageReference, destination: ImageReference) -> None:

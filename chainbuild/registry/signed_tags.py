@@ -1,9 +1,10 @@
 """Signatures and attestations in cosign's place: artifacts under tags that are made of an image's digest.
 
 cosign's signature and attestation specifications ("Storage") put all signatures of an image into one image manifest under
-the tag `sha256-<hex>.sig`, and all attestations into one under `sha256-<hex>.att`; each of them is a layer. The manifests
-written here also name the image as their subject, with cosign's artifact types, so that registries with the referrers API
-of the OCI distribution spec 1.1 list them.
+the tag `sha256-<hex>.sig`, and all attestations into one under `sha256-<hex>.att`; each of them is a layer. In registries
+with the referrers API of the OCI distribution spec 1.1, the manifests written here also name the image as their subject,
+with cosign's artifact types, so that these registries list them. Elsewhere they do not: a client that copies such a
+manifest keeps the list itself, under the tag `sha256-<hex>`, and `cosign copy` has the image there and fails.
 
 Nothing is verified here, and nobody's layers are removed except the signer's own older ones.
 """
@@ -20,8 +21,9 @@ from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
 from chainbuild.registry.images import copy_blobs
-from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Index, Manifest, canonical
+from chainbuild.registry.oci import OCI_CONFIG, Descriptor, Manifest, canonical
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers
 
 Kind = Literal["sig", "att"]
 """The two kinds, as the tags end."""
@@ -41,16 +43,15 @@ def artifact_type(kind: Kind) -> str:
 def read_signed(registries: Registries, image: ImageReference, kind: Kind) -> Manifest | None:
     """Return the manifest with the signatures or attestations of the image of that digest; None if there is none.
 
-    It is the one under cosign's tag, else the last one that the registry's own list of referrers has. Errors: those of the
-    registry; `DamagedContentError` if it is none.
+    It is the one under cosign's tag, else the last one in the list of referrers, where `oras copy -r` and cosign's
+    experimental mode of OCI 1.1 leave it. Errors: those of the registry; `DamagedContentError` if it is none.
     """
     subject = _digest(image)
     place = _place(image)
     found = _manifest(registries, place.with_tag(signed_tag(subject, kind)))
     if found is not None:
         return found
-    listed = registries.client(place).referrers(place.repository, subject, artifact_type(kind))
-    rows = Index.of(listed, where=str(image)).manifests if listed is not None else ()
+    rows = referrers(registries, place.with_digest(subject), artifact_type(kind))
     digests = [row.digest for row in rows if row.artifact_type == artifact_type(kind)]
     return _manifest(registries, place.with_digest(digests[-1])) if digests else None
 
@@ -124,11 +125,8 @@ def _merged(
 
 
 def _put_manifest(registries: Registries, image: ImageReference, kind: Kind, merged: _Merged) -> None:
-    subject, place = _digest(image), _place(image)
+    place = _place(image)
     client = registries.client(place)
-    there = client.head(place.repository, subject)
-    if there is None:
-        raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
     layers, before = merged.layers, merged.before
     # The config that cosign writes: an image without a platform.
     config = canonical(
@@ -145,13 +143,25 @@ def _put_manifest(registries: Registries, image: ImageReference, kind: Kind, mer
         config=Descriptor.of(config, OCI_CONFIG),
         layers=layers,
         artifact_type=artifact_type(kind),
-        subject=Descriptor(media_type=there.media_type, digest=subject, size=there.size),
+        subject=_subject(registries, image, kind),
     )
-    client.put_manifest(place.repository, signed_tag(subject, kind), manifest.raw, manifest.media_type)
+    client.put_manifest(place.repository, signed_tag(_digest(image), kind), manifest.raw, manifest.media_type)
     if before is not None and before.subject is not None and before.digest != manifest.digest:
         # Without its tag, only the list of referrers still names it. Some registries allow no deletion.
         with suppress(RegistryError):
             client.delete_manifest(place.repository, before.digest)
+
+
+def _subject(registries: Registries, image: ImageReference, kind: Kind) -> Descriptor | None:
+    """Return the subject of the image's signatures; None if the registry lists no referrers. Errors: those of the registry."""
+    place, digest = _place(image), _digest(image)
+    client = registries.client(place)
+    there = client.head(place.repository, digest)
+    if there is None:
+        raise NotFoundInRegistryError(f"{image} is not in {image.registry}")
+    if client.referrers(place.repository, digest, artifact_type(kind)) is None:
+        return None
+    return Descriptor(media_type=there.media_type, digest=digest, size=there.size)
 
 
 def _manifest(registries: Registries, reference: ImageReference) -> Manifest | None:

@@ -10,9 +10,9 @@ import pytest
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from chainbuild.registry.artifacts import referrers_tag, subject_of
 from chainbuild.registry.images import read_index
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers_tag, subject_of
 from chainbuild.values import replace
 
 from .conftest import OTHER, OWN, Done, Lay, Place, push_files

@@ -22,9 +22,11 @@ from chainbuild.execution.publish import push_results
 from chainbuild.planning.decisions import Renewal
 from chainbuild.records.garbage import collect, find_garbage, is_readable
 from chainbuild.references import ImageReference
+from chainbuild.registry.oci import Index
+from chainbuild.registry.referrers import referrers_tag
 from chainbuild.registry.signed_tags import KINDS, copy_signed, read_signed, signed_tag
 from chainbuild.trust.envelope import Envelope, pae
-from tests.support.attestations import HERE, attested_world, content, result_of, signed, signer
+from tests.support.attestations import HERE, attest, attested_world, content, result_of, signed, signer
 from tests.support.keys import keyring, signing_key
 from tests.support.world import REPOSITORY, World
 
@@ -34,6 +36,14 @@ THERE = ImageReference.parse("ghcr.io/acme/atom")
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return attested_world(tmp_path)
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> World:
+    """Return such a world whose registry lists referrers."""
+    world = World(tmp_path)
+    world.host.lists_referrers = True
+    return attest(world)
 
 
 def pem_key() -> Ed25519PublicKey:
@@ -81,21 +91,39 @@ def test_attestations_are_envelopes_with_the_type_of_predicate(world: World) -> 
         pem_key().verify(base64.b64decode(signature["sig"]), message)
 
 
-def test_manifests_name_their_image_as_oci_subject(world: World) -> None:
+def test_manifests_name_their_image_as_oci_subject(listing: World) -> None:
     """OCI distribution spec 1.1, "Referrers"; the artifact types are cosign's (internal/pkg/oci/remote)."""
-    image = result_of(world)
+    image = result_of(listing)
     for kind in KINDS:
-        manifest = signed(world.registries, image.reference, kind)
+        manifest = signed(listing.registries, image.reference, kind)
         assert manifest.subject is not None
         assert manifest.subject.digest == image.digest
         assert manifest.artifact_type == f"application/vnd.dev.cosign.artifact.{kind}.v1+json"
 
 
-def test_registry_that_lists_referrers_needs_no_tag(world: World) -> None:
-    world.host.lists_referrers = True
+def test_manifests_have_no_subject_where_the_registry_lists_none(world: World) -> None:
+    """Else `cosign copy` of go-containerregistry makes a list of them under the tag that it then wants for the image."""
     for kind in KINDS:
-        world.host.tags.pop((REPOSITORY, signed_tag(result_of(world).digest, kind)))
-    evidence = read_evidence(world.registries, result_of(world).reference, [signer()])
+        assert signed(world.registries, result_of(world).reference, kind).subject is None
+
+
+def test_registry_that_lists_referrers_needs_no_tag(listing: World) -> None:
+    for kind in KINDS:
+        listing.host.tags.pop((REPOSITORY, signed_tag(result_of(listing).digest, kind)))
+    evidence = read_evidence(listing.registries, result_of(listing).reference, [signer()])
+    assert [len(evidence.signers), len(evidence.statements)] == [1, 2]
+
+
+def test_copy_with_its_referrers_needs_no_tag_of_cosign(listing: World) -> None:
+    """`oras copy -r` to a registry that lists none: everything is in a list under the tag `sha256-<hex>`."""
+    image = result_of(listing)
+    rows = [signed(listing.registries, image.reference, kind).descriptor for kind in KINDS]
+    index = Index.make(rows)
+    listing.registries.client(HERE).put_manifest(REPOSITORY, referrers_tag(image.digest), index.raw, index.media_type)
+    listing.host.lists_referrers = False
+    for kind in KINDS:
+        listing.host.tags.pop((REPOSITORY, signed_tag(image.digest, kind)))
+    evidence = read_evidence(listing.registries, image.reference, [signer()])
     assert [len(evidence.signers), len(evidence.statements)] == [1, 2]
 
 

@@ -19,9 +19,10 @@ from chainbuild.attestations.statement import PAYLOAD_TYPE
 from chainbuild.attestations.verification import Evidence, open_attestation, read_evidence, read_signers
 from chainbuild.errors import WrongUseError
 from chainbuild.limits import Limit
-from chainbuild.registry.artifacts import put_artifact, referrers_tag
+from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import RemoteImage
 from chainbuild.registry.oci import Index, Manifest
+from chainbuild.registry.referrers import referrers_tag
 from chainbuild.registry.signed_tags import KINDS, signed_tag
 from chainbuild.trust.envelope import Envelope
 from chainbuild.trust.verification_keys import parse_verification_key

@@ -10,8 +10,8 @@ from chainbuild.errors import LoginNeededError, NotFoundInRegistryError
 from chainbuild.execution.outcome import RunOutcome
 from chainbuild.execution.publish import publish_indexes, push_results
 from chainbuild.references import ImageReference
-from chainbuild.registry.artifacts import referrers_tag
 from chainbuild.registry.images import platforms_of, put_index, resolve
+from chainbuild.registry.referrers import referrers_tag
 from chainbuild.registry.signed_tags import KINDS, signed_tag
 from tests.support.fake_registry import FakeHost
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World

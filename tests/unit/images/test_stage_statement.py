@@ -20,8 +20,9 @@ from chainbuild.images.stage_statement import (
 from chainbuild.limits import Limit
 from chainbuild.model import Ask
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import attach, referrers
+from chainbuild.registry.artifacts import attach
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers
 from chainbuild.trust.envelope import MEDIA_TYPE
 from chainbuild.values import replace
 from tests.support.fake_registry import FakeRegistry

@@ -17,10 +17,11 @@ from chainbuild.records.keys import Components
 from chainbuild.records.record import PAYLOAD_TYPE, Record
 from chainbuild.records.tags import is_key, packages_layer, packages_tag
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import put_artifact, referrers_tag
+from chainbuild.registry.artifacts import put_artifact
 from chainbuild.registry.images import RemoteImage, platforms_of, read_index, resolve
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers_tag
 from chainbuild.step_id import StepId
 from tests.support.fake_registry import FakeHost, FakeRegistry
 from tests.support.keys import payload_of, store_record

@@ -8,18 +8,11 @@ import pytest
 
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import Digest, ImageReference
-from chainbuild.registry.artifacts import (
-    attach,
-    attached,
-    copy_attached,
-    put_artifact,
-    referrers,
-    referrers_tag,
-    subject_of,
-)
+from chainbuild.registry.artifacts import attach, attached, copy_attached, put_artifact
 from chainbuild.registry.images import RemoteImage, read_index
 from chainbuild.registry.oci import OCI_INDEX, Manifest
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.referrers import referrers, referrers_tag, subject_of
 from tests.support.fake_registry import DEFAULT_HOST, Answer, FakeRegistry
 
 KIND = "application/spdx+json"
