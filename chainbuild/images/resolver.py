@@ -13,7 +13,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.distributions import RELEASES, USUAL_TAG, has_ended, image_tags
 from chainbuild.errors import (
     BuildFailedError,
     ChainbuildError,
@@ -275,6 +274,8 @@ class ImageResolver:
 
     def _not_found(self, error: RegistryError, named: ImageReference, platform: Platform, origin: str) -> RegistryError:
         """Return the error with what the user can do: other spellings, other platforms, other sources."""
+        from chainbuild.distributions import image_tags
+
         where = origin or f"image {named}"
         name, tag = named.familiar_name, named.tag or ""
         hint = _other_spelling(named)
@@ -316,6 +317,8 @@ class ImageResolver:
 
 def _other_spelling(named: ImageReference) -> str:
     """Return a suggestion for the name of a distribution's image that is misspelled or names no release."""
+    from chainbuild.distributions import RELEASES, USUAL_TAG, has_ended, image_tags
+
     name, tag = named.familiar_name, named.tag_or_latest
     if named.digest or named.registry != DOCKER_HUB or "/" in name:
         return ""

@@ -27,7 +27,7 @@ BUILDING = {
     "chainbuild.requests.layer",
 }
 """Modules that only build, or only serve other runs."""
-MOST_MODULES = {"plan": 135, "run": 150}
+MOST_MODULES = {"plan": 135, "run": 147}
 MOST_TYPES = {"plan": 140, "run": 150}
 """A little more than there are: a new module or type that every start needs is fine, a new package of them is not."""
 WHERE_EXPRESSIONS_ARE_COMPILED = ("chainbuild.builder", "chainbuild.distro", "chainbuild.minimize")
