@@ -23,14 +23,15 @@ from chainbuild.errors import (
     UnreachableError,
     WrongUseError,
 )
+from chainbuild.events import Message
 from chainbuild.execution.session import Session
 from chainbuild.images.inventory import list_images
 from chainbuild.images.resolver import ResolvedImage
 from chainbuild.model import Graph, Step
 from chainbuild.operations.why import steps_named
 from chainbuild.patterns import regex
-from chainbuild.references import ImageReference, Platform
-from chainbuild.registry.images import platforms_of
+from chainbuild.references import DOCKER_HUB, ImageReference, Platform
+from chainbuild.registry.images import platforms_of, resolve
 from chainbuild.requests.layer import local_names, registry_names
 from chainbuild.step_id import StepId
 
@@ -123,6 +124,30 @@ def find_named_image(
             raise
         near = similar_names(session, named.reference)
         raise type(error)(error.message, where=error.where, hint=near + error.hint) from None
+
+
+def find_published_image(session: Session, named: NamedImage) -> ResolvedImage:
+    """Return the image that the registry in its name has now; other names are looked up as by `find_named_image`.
+
+    If that registry does not have it or does not answer, a note says so, and the chain registry's image is taken. Errors: as
+    `find_named_image`.
+    """
+    reference = named.reference
+    if named.step or named.id or reference.registry == DOCKER_HUB or session.chain.holds(reference):
+        return find_named_image(session, named, copying=False)
+    try:
+        platforms = platforms_of(session.registries, reference)
+        platform = named.platform or _only(str(reference), platforms, Platform.of_this_machine())
+        if platform is not None:
+            return ResolvedImage(named=reference, image=resolve(session.registries, reference, platform))
+    except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
+        result = find_named_image(session, named, copying=False)
+        text = (
+            f"{error.message}; using {result.image.reference.repository} of {result.image.reference.registry} instead"
+        )
+        session.emit(Message(level="note", text=text))
+        return result
+    return find_named_image(session, named, copying=False)
 
 
 def locate(

@@ -13,7 +13,7 @@ from chainbuild.attestations.verification import Signer
 from chainbuild.cli.image_arguments import Place, read_image_arguments
 from chainbuild.cli.output import open_quietly
 from chainbuild.errors import ExitCode, NotProvenError, Problem, WrongUseError
-from chainbuild.operations.named_images import NamedImage, find_named_image
+from chainbuild.operations.named_images import NamedImage, find_published_image
 from chainbuild.trust.verification_keys import short_id
 from chainbuild.ui import stdout
 from chainbuild.ui.provenance import provenance_as_json, show_problems, show_provenance
@@ -108,7 +108,7 @@ def _verified(
 ) -> tuple[RemoteImage, ProvenanceReport]:
     from chainbuild.operations.outdated import examiner
 
-    target = find_named_image(session, named, copying=False).image
+    target = find_published_image(session, named).image
     now = session.backends.clock()
     report = verify_provenance(
         session.records,

@@ -12,6 +12,7 @@ from chainbuild.attestations.provenance import PROVENANCE_TYPE
 from chainbuild.cli import run as run_command
 from chainbuild.errors import ExitCode
 from chainbuild.execution.backends import use_backends
+from chainbuild.references import ChainRegistry, ImageReference
 from chainbuild.requests.last_run import save_last_run
 from chainbuild.requests.options import RunArguments, RunOptions
 from tests.support.attestations import COMMIT, RESULT, SOURCE, attest, put_layers, result_of
@@ -63,6 +64,30 @@ def test_verify_provenance_tells_who_from_what_and_how(world: World, capsys: pyt
         "proven      libraries: ",
     ):
         assert part in text
+
+
+def test_name_with_a_host_is_verified_in_its_registry(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The chain registry's image of that name was verified, although the published one is another."""
+    name = f"ghcr.io/{REPOSITORY}:{RESULT}"
+    world.fake.add_image(name, "amd64", layers=[layer({"/opt/other": b"1"})])
+    with use_backends(world.backends):
+        code = run_command(["verify", name, "--registry", CHAIN, "--provenance"])
+    output = capsys.readouterr()
+    assert code == ExitCode.NOT_PROVEN
+    assert f"no accepted key has signed the provenance of ghcr.io/{REPOSITORY}" in output.out + output.err
+
+
+def test_image_that_its_registry_lacks_is_verified_in_the_chain(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"ghcr.io/{REPOSITORY}:{RESULT}"
+    world.fake.host("ghcr.io").down = True
+    place = ChainRegistry.parse(CHAIN).place(ImageReference.parse(name))
+    world.fake.add_image(f"{CHAIN}/{place.repository}:{RESULT}", "amd64", layers=[layer({"/opt/other": b"1"})])
+    with use_backends(world.backends):
+        run_command(["verify", name, "--registry", CHAIN, "--provenance"])
+    output = capsys.readouterr()
+    assert f"; using {place.repository} of {CHAIN} instead" in output.out + output.err
 
 
 def test_verify_provenance_of_another_key_fails_with_hint(world: World, capsys: pytest.CaptureFixture[str]) -> None:
