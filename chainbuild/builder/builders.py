@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Struct
 
-from chainbuild.errors import NotReadyError
+from chainbuild.errors import NotReadyError, WrongUseError
+from chainbuild.references import Platform
 from chainbuild.text import last_line
 
 REPRODUCIBLE_DRIVERS: Final = frozenset({"docker-container", "kubernetes", "remote"})
@@ -37,6 +39,20 @@ class BuilderInfo(Struct, frozen=True, kw_only=True):
     def rewrites_times(self) -> bool:
         """Return whether the builder can rewrite file times, so that the same content gives the same layer."""
         return self.driver in REPRODUCIBLE_DRIVERS and self.buildkit >= REWRITES_SINCE
+
+    def machine_for(self, platform: Platform, here: Platform) -> Platform:
+        """Return the platform of the machine that builds for a platform. buildx prefers a machine of that platform itself.
+
+        `here` is this machine's platform. It is preferred to other ones, and returned if no machine's is known.
+        """
+        machines: dict[str, Platform] = {}
+        for text in sorted(self.own_platforms):
+            with suppress(WrongUseError):
+                machine = Platform.parse(text)
+                machines[machine.oci] = machine
+        return next((machines[one.oci] for one in (platform, here) if one.oci in machines), None) or next(
+            iter(machines.values()), here
+        )
 
 
 def inspect_builder(name: str | None) -> BuilderInfo:

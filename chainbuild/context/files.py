@@ -18,6 +18,7 @@ FileKey = tuple[int, int, int, int, int]
 
 UNREADABLE: Final = "unreadable"
 _SMALL: Final = 1 << 20
+_LAYOUT: Final = "oci-layout://"
 
 
 class ContextFile(Compared, frozen=True, kw_only=True):
@@ -96,3 +97,18 @@ def attributes_of(path: str) -> str:
     except OSError:
         return ""  # the file system does not support them
     return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest() if rows else ""
+
+
+def layout_digest(spec: str) -> str:
+    """Return the digest of an `oci-layout://FOLDER[:TAG][@DIGEST]`, independent of its path; `spec` if it is unreadable."""
+    if not spec.startswith(_LAYOUT):
+        return spec
+    place, _, digest = spec.removeprefix(_LAYOUT).partition("@")
+    folder, _, tag = place.partition(":")
+    if digest:
+        return digest
+    try:
+        raw = (Path(folder) / "index.json").read_bytes()
+    except OSError:
+        return spec
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}:{tag or 'latest'}"

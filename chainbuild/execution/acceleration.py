@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from chainbuild.builder.build_spec import BuildSpec
-from chainbuild.builder.preflight import is_native
 from chainbuild.context.dockerignore import own_ignore
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.evaluation import foreign_frontend
@@ -113,20 +112,15 @@ class Acceleration:
             self.steps[step.id] = StepAcceleration(text=self._text(key, root), choice=choice, tools=key, log=log)
 
     def _is_emulated(self, platform: Platform) -> bool:
-        own = self._session.backends.build_platform()
-        if platform.oci == own.oci or platform.oci in _RUNS_ITSELF.get(own.oci, ()):
-            return False
-        try:
-            return not is_native(self._session.driver.inspect(platform), platform)
-        except (ChainbuildError, OSError):
-            return True  # reported where the builder is used
+        machine = self._session.builder_platform(platform)
+        return platform.oci != machine.oci and platform.oci not in _RUNS_ITSELF.get(machine.oci, ())
 
     def _look_up(self, key: tuple[str, str], root: Root, platform: Platform, plan_tools: PlanTools) -> str:
         """Find out whether some tools exist or can be made. Return why not; empty if they do or can."""
         if key in self._sources:
             return ""
         try:
-            graph = tools_graph(self._session.chain, root, platform, self._session.backends.build_platform())
+            graph = tools_graph(self._session.chain, root, platform, self._session.builder_platform(platform))
             source = plan_tools(graph)
             if source.existing is not None:
                 self._tools[key] = self._best(read_tools(self._session.registries, source.existing), root, plan_tools)
@@ -139,8 +133,8 @@ class Acceleration:
         """Return the tools with compilers from source if packages have none and they were compiled before; else `tools`."""
         if not tools.compilable:
             return tools
-        own = self._session.backends.build_platform()
-        graph = compiled_graph(self._session.chain, root, tools.platform, own, tools.compilable)
+        machine = self._session.builder_platform(tools.platform)
+        graph = compiled_graph(self._session.chain, root, tools.platform, machine, tools.compilable)
         existing = plan_tools(graph).existing
         return read_tools(self._session.registries, existing) if existing is not None else tools
 
@@ -218,7 +212,7 @@ class Acceleration:
             dockerfile,
             args=_args(step),
             platform=step.platform,
-            build_platform=self._session.backends.build_platform(),
+            build_platform=self._session.builder_platform(step.platform),
             contexts=frozenset(name for name, _ in step.contexts),
             target=step.target,
         )

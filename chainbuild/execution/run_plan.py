@@ -52,7 +52,7 @@ def plan_run(graph: Graph, session: Session, options: ExecutionOptions) -> Plann
 
     planner = Planner(
         session.records,
-        InputReader(build_platform, remotes=backends.remotes),
+        InputReader(build_platform, remotes=backends.remotes, of_builder=session.builder_platform),
         lambda step: _external_facts(step, found),
         renewal=options.renewal,
         pinned_steps=pinned_before(graph, options.first) if options.first is not None else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
 
-from chainbuild.errors import WrongUseError
+from chainbuild.errors import ChainbuildError, WrongUseError
 from chainbuild.events import Emit, Message
 from chainbuild.execution.backends import Backends, ChainService, SessionDriver, current_backends
 from chainbuild.host.package_data import shipped
@@ -21,7 +21,7 @@ from chainbuild.images.local_store import LocalStore
 from chainbuild.images.resolver import ImageResolver
 from chainbuild.local_registry import DEFAULT_PORT
 from chainbuild.records.store import RecordStore
-from chainbuild.references import ChainRegistry
+from chainbuild.references import ChainRegistry, Platform
 from chainbuild.registry.http.auth import from_docker_config
 from chainbuild.registry.pool import Registries
 from chainbuild.text import parse_duration
@@ -137,6 +137,17 @@ class Session(Struct, frozen=True, kw_only=True):
     def warn(self, text: str) -> None:
         """Emit a warning."""
         self.emit(Message(level="warning", text=text))
+
+    def builder_platform(self, platform: Platform) -> Platform:
+        """Return the platform of the machine on which the builder builds for a platform: the value of `BUILDPLATFORM`.
+
+        If the builder does not answer, which is reported where it is used, it is this machine's.
+        """
+        here = self.backends.build_platform()
+        try:
+            return self.driver.inspect(platform).machine_for(platform, here)
+        except (ChainbuildError, OSError):
+            return here
 
     def finder(self, *, copying: bool = True) -> ImageResolver:
         """Return a resolver for images that the run does not build.

@@ -20,7 +20,9 @@ from chainbuild.values import replace
 def plan_acceleration(planned: PlannedRun, session: Session, options: ExecutionOptions) -> NativeTools:
     """Decide which steps of a plan get native tools. The steps that make tools are planned, not run."""
     own = session.backends.build_platform().oci
-    if all(decision.rebase or decision.step.platform.oci == own for decision in planned.plan.builds):
+    # A builder that was named may run on another machine; only then is it asked about this machine's platform, too.
+    asked = bool(session.settings.builders)
+    if all(decision.rebase or (decision.step.platform.oci == own and not asked) for decision in planned.plan.builds):
         return NoNativeTools()
     # Imported late: most runs build nothing for another platform.
     from chainbuild.execution.acceleration import Acceleration, ToolSource

@@ -143,6 +143,8 @@ def _step(
         repository=chain.place(ImageReference.parse(REPOSITORY)),
         tag=f"{name}-{platform.name}",
         parent="",
+        # They run on the builder, so tools for another kind of builder are other tools.
+        identity=build_platform.oci,
     )
 
 

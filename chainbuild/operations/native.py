@@ -50,8 +50,8 @@ def _made(session: Session, reference: ImageReference, platform: Platform, log_p
     if not tools.compilable:
         return tools
     root = _root(session, reference, platform)
-    own = session.backends.build_platform()
-    return _from(session, compiled_graph(session.chain, root, platform, own, tools.compilable), log_path)
+    machine = session.builder_platform(platform)
+    return _from(session, compiled_graph(session.chain, root, platform, machine, tools.compilable), log_path)
 
 
 def _from(session: Session, graph: Graph, log_path: LogPath) -> Tools:
@@ -61,14 +61,14 @@ def _from(session: Session, graph: Graph, log_path: LogPath) -> Tools:
 
 def _graph(session: Session, reference: ImageReference, platform: Platform) -> Graph:
     root = _root(session, reference, platform)
-    return tools_graph(session.chain, root, platform, session.backends.build_platform())
+    return tools_graph(session.chain, root, platform, session.builder_platform(platform))
 
 
 def _root(session: Session, reference: ImageReference, platform: Platform) -> Root:
     """Return the distribution of the image. Errors: `WrongUseError` if it has no native tools."""
-    if platform.oci == session.backends.build_platform().oci:
+    if platform.oci == session.builder_platform(platform).oci:
         raise WrongUseError(
-            f"{platform.name} is this machine's own platform", hint="Name the platform of emulated builds."
+            f"{platform.name} is the builder's own platform", hint="Name the platform of emulated builds."
         )
     image = session.finder().find(reference, platform).image
     root = session.backends.read_root(session.registries, image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from chainbuild.builder.build_spec import shown_path
 from chainbuild.context import ContentDigests, ContextFile, ContextTree
 from chainbuild.context.dockerignore import IgnoreFile, find_ignore, parse_ignore
-from chainbuild.context.files import sent_digest
+from chainbuild.context.files import layout_digest, sent_digest
 from chainbuild.dockerfile import Dockerfile, Facts, LocalSources, ParentConfig, arg_counts, find_facts, parse
 from chainbuild.dockerfile.results import normal_context_name
 from chainbuild.errors import Problem, WrongUseError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 REGISTRY_DATA = "registry"
 OWN_DATA = (REGISTRY_DATA, ".chainbuild")
-_LAYOUT = "oci-layout://"
 # Prefix of the placeholder for an image that is passed as an arg, while a Dockerfile is analysed.
 _GIVEN = "chainbuild.invalid/"
 _ALL = LocalSources(patterns=(".",), everything=True)
@@ -49,8 +48,11 @@ class InputReader:
         build_platform: Platform,
         digests: ContentDigests | None = None,
         remotes: RemoteContent | None = None,
+        of_builder: Callable[[Platform], Platform] | None = None,
     ) -> None:
+        """`build_platform` is this machine's. `of_builder` returns that of the machine that builds for a platform."""
         self._build_platform = build_platform
+        self._of_builder = of_builder or (lambda _: build_platform)
         self._digests = digests or ContentDigests()
         self._remotes = remotes
         self._trees: dict[Path, ContextTree] = {}
@@ -59,7 +61,8 @@ class InputReader:
 
     def with_fresh_inputs(self) -> InputReader:
         """Return a reader that scans everything again, without re-reading the content of unchanged files."""
-        return InputReader(self._build_platform, self._digests, self._remotes and self._remotes.fresh())
+        remotes = self._remotes and self._remotes.fresh()
+        return InputReader(self._build_platform, self._digests, remotes, self._of_builder)
 
     def components(self, step: Step, images: Mapping[str, ImageFacts]) -> Components:
         """Return the components of a step's key. `images` maps each image input's name to its facts.
@@ -72,7 +75,7 @@ class InputReader:
         files = {name: _in_words(file) for name, file in self._files(step, facts)}
         program = {"finish": _FINISH, "proof": self._program()} if step.kind is StepKind.PRODUCE else {}
         if facts.build_platform_counts:
-            program["build platform"] = self._build_platform.oci
+            program["build platform"] = self._of_builder(step.platform).oci
         if step.identity:
             program["name"] = step.identity
         return Components(
@@ -82,7 +85,7 @@ class InputReader:
             args={arg.name: arg.value for arg in step.args if arg_counts(arg.name, facts)},
             images={name: image.identity for name, image in images.items() if name not in unused},
             contexts={
-                name: _layout_digest(spec)
+                name: layout_digest(spec)
                 for name, spec in step.contexts
                 if not Path(spec).is_absolute() and name not in unused
             },
@@ -97,6 +100,15 @@ class InputReader:
         return self._facts(step, step.read_dockerfile(), images)
 
     def _facts(self, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
+        here = self._facts_on(self._build_platform, step, raw, images)
+        # The builder is asked only if it makes a difference.
+        there = self._of_builder(step.platform) if here.build_platform_counts else self._build_platform
+        if there == self._build_platform:
+            return here
+        # Images are resolved and pinned for this machine, whichever builder reads them.
+        return replace(self._facts_on(there, step, raw, images), images=here.images)
+
+    def _facts_on(self, machine: Platform, step: Step, raw: bytes, images: Mapping[str, ImageFacts]) -> Facts:
         args = {arg.name: arg.value for arg in step.args}
         parents: dict[tuple[str, str], ParentConfig] = {}
         for image in step.images:
@@ -107,16 +119,17 @@ class InputReader:
                 args[image.name] = name
             if known is None:
                 continue
-            parents[name, image.platform.oci] = ParentConfig(env=known.env, onbuild=known.on_build)
+            platform = machine.oci if image.on_builder else image.platform.oci
+            parents[name, platform] = ParentConfig(env=known.env, onbuild=known.on_build)
             if image.asked:
                 # A named context stands for the image under its normal name.
-                parents[normal_context_name(name), image.platform.oci] = parents[name, image.platform.oci]
+                parents[normal_context_name(name), platform] = parents[name, platform]
         return find_facts(
             parse(raw, str(step.dockerfile)),
             args=args,
             target=step.target,
             target_platform=step.platform,
-            build_platform=self._build_platform,
+            build_platform=machine,
             contexts=_context_names(step),
             parents=parents,
         )
@@ -372,21 +385,6 @@ def _secret(step: Step, name: str) -> str | None:
                 return None
             return text.strip() if text else None
     return None
-
-
-def _layout_digest(spec: str) -> str:
-    """Return the digest of an `oci-layout://FOLDER[:TAG][@DIGEST]`, independent of its path; `spec` if it is unreadable."""
-    if not spec.startswith(_LAYOUT):
-        return spec
-    place, _, digest = spec.removeprefix(_LAYOUT).partition("@")
-    folder, _, tag = place.partition(":")
-    if digest:
-        return digest
-    try:
-        raw = (Path(folder) / "index.json").read_bytes()
-    except OSError:
-        return spec
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}:{tag or 'latest'}"
 
 
 def _readable(step: Step, facts: Facts, local: Mapping[str, Path]) -> Iterator[tuple[str, Path, LocalSources]]:

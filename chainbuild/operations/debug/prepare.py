@@ -157,7 +157,7 @@ def _variables(preparation: Preparation, state: ImageState) -> Mapping[str, str]
         state,
         args=dict(spec.args),
         target=spec.platform,
-        build=preparation.session.backends.build_platform(),
+        build=preparation.session.builder_platform(spec.platform),
         contexts=[name for name, _ in spec.contexts],
     )
 

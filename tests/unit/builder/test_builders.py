@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from chainbuild.builder.builders import BuilderInfo, inspect_builder
+from chainbuild.references import Platform
 
 NODE = """\
 Name:                  {name}
@@ -62,3 +63,19 @@ def test_own_platforms_of_a_builder(monkeypatch: pytest.MonkeyPatch, machines: l
 
 def test_platforms_of_a_builder_have_no_stars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert inspected(monkeypatch, "linux/arm64*, linux/amd64").platforms == ("linux/arm64", "linux/amd64")
+
+
+@pytest.mark.parametrize(
+    ("machines", "platform", "machine"),
+    [
+        ((), "arm64", "linux/amd64"),
+        (("linux/arm64",), "amd64", "linux/arm64"),
+        (("linux/amd64", "linux/arm64"), "arm64", "linux/arm64"),
+        (("linux/amd64", "linux/arm64"), "riscv64", "linux/amd64"),
+        (("linux/arm64", "linux/ppc64le"), "riscv64", "linux/arm64"),
+        (("linux/never-heard-of", "linux/arm64"), "amd64", "linux/arm64"),
+    ],
+)
+def test_machine_for_a_platform_is_the_nearest_one(machines: tuple[str, ...], platform: str, machine: str) -> None:
+    builder = BuilderInfo(name="farm", driver="remote", platforms=(), status="", own_platforms=frozenset(machines))
+    assert builder.machine_for(Platform.parse(platform), Platform.parse("amd64")).oci == machine

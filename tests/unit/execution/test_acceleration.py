@@ -21,8 +21,8 @@ from chainbuild.execution.session import Settings
 from chainbuild.execution.tool_runs import plan_acceleration
 from chainbuild.native.roots import Root
 from chainbuild.native.settings import NativeChoice, NativeSettings
-from chainbuild.native.tools import REFRESH_AFTER
-from chainbuild.references import ChainRegistry
+from chainbuild.native.tools import REFRESH_AFTER, tools_graph
+from chainbuild.references import ChainRegistry, Platform
 from chainbuild.step_id import StepId
 from chainbuild.values import replace
 from tests.support.world import AMD64, ARM64, CHAIN, REPOSITORY, THREE_STEPS, World, failed
@@ -389,6 +389,28 @@ def test_builder_without_a_machine_of_the_platform_gets_tools(world: World) -> N
     every = Settings(root=world.root, registry=ChainRegistry(CHAIN), builders={"": "all"})
     world.build(world.graph((ARM64,)), ExecutionOptions(jobs=1), settings=every)
     assert TOOLS in world.driver.built
+
+
+def test_tools_run_on_the_builders_machine(world: World) -> None:
+    world.driver.own_platforms = frozenset({"linux/arm64"})
+    chosen = Settings(root=world.root, registry=ChainRegistry(CHAIN), builders={"": "arm"})
+    assert world.build(world.graph((AMD64, ARM64)), ExecutionOptions(jobs=1), settings=chosen).succeeded
+    tools = StepId("amd64", "native", "debian-trixie-on-aarch64")
+    assert world.driver.built[0] == tools
+    lines = {spec.step.platform: spec.run_lines for spec in world.driver.orders if spec.step.name == "20-blas"}
+    assert lines == {"amd64": (4,), "aarch64": ()}
+
+
+def test_tools_for_another_kind_of_builder_are_not_reused(world: World) -> None:
+    riscv64 = Platform.parse("riscv64")
+    root = Root(distribution="debian", suite="trixie")
+    keys = set()
+    for machine in (AMD64, ARM64):
+        graph = tools_graph(ChainRegistry(CHAIN), root, riscv64, machine)
+        (decision,) = world.planned(graph).plan.decisions
+        assert decision.components is not None
+        keys.add(decision.components.key)
+    assert len(keys) == 2
 
 
 # The command ----------------------------------------------------------------------------------------------------------

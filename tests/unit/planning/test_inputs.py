@@ -152,3 +152,42 @@ def test_unused_layout_is_not_in_the_key(world: World, tmp_path: Path) -> None:
     world.build_contexts = (("tools", f"oci-layout://{layout(tmp_path / 'one', 'sha256:1')}"),)
     assert components(world, StepId.parse("amd64/stock/10-base")).contexts == {}
     assert STEP in components(world, StepId.parse("amd64/stock/10-base")).dockerfile
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["ARG BUILDARCH\nRUN wget example.org/tool-$BUILDARCH\n", "ARG BUILDARCH\nCOPY tool-$BUILDARCH /tool\n"],
+)
+def test_builders_machine_counts_where_it_is_used(world: World, run: str) -> None:
+    world.write({"stock/30-Dockerfile-venv": COPY + run, "tool-amd64": "amd64", "tool-arm64": "arm64"})
+    here = components(world)
+    world.driver.own_platforms = frozenset({"linux/arm64"})
+    there = components(world)
+    assert [found.facts["build platform"] for found in (here, there)] == ["linux/amd64", "linux/arm64"]
+    if "COPY" in run:
+        assert [list(found.files) for found in (here, there)] == [["tool-amd64"], ["tool-arm64"]]
+
+
+def test_builder_is_not_asked_if_its_machine_does_not_count(world: World) -> None:
+    cross = "FROM --platform=$BUILDPLATFORM slim:1 AS tools\nRUN make\nFROM ${BASE_IMAGE}\nCOPY --from=tools /a /a\n"
+    world.write({"stock/30-Dockerfile-venv": f"ARG BASE_IMAGE\n{cross}"})
+    here = components(world)
+    world.driver.own_platforms = frozenset({"linux/arm64"})
+    assert components(world) == here
+
+
+def test_stage_on_the_builders_machine_knows_its_image(world: World) -> None:
+    """The variables of its image are those that were read for this machine, so what it copies is known."""
+    cross = "FROM --platform=$BUILDPLATFORM slim:1 AS tools\nARG BUILDARCH\nCOPY tool-$BUILDARCH /a\n"
+    world.write({"stock/30-Dockerfile-venv": f"ARG BASE_IMAGE\n{cross}FROM ${{BASE_IMAGE}}\nCOPY --from=tools /a /a\n"})
+    world.write({"tool-amd64": "amd64", "tool-arm64": "arm64"})
+    world.driver.own_platforms = frozenset({"linux/arm64"})
+    assert list(components(world).files) == ["tool-arm64"]
+
+
+def test_image_named_after_the_builder_is_that_of_this_machine(world: World) -> None:
+    world.external("tool:amd64", "tool")
+    named = "FROM tool:$BUILDARCH AS tools\nFROM ${BASE_IMAGE}\nCOPY --from=tools /a /a\n"
+    world.write({"stock/30-Dockerfile-venv": f"ARG BASE_IMAGE\nARG BUILDARCH\n{named}"})
+    world.driver.own_platforms = frozenset({"linux/arm64"})
+    assert "tool:amd64" in components(world).images
