@@ -30,6 +30,9 @@ _LOST_SNAPSHOT = re.compile(r"snapshot \S+ does not exist: not found")
 # Reported at the end of a build that shares its parent's layers with a running build of another name: the
 # engine (seen in 26.1) finds no history to record, although everything was built and pushed.
 NO_HISTORY = re.compile(r"(failed to solve: )?not found")
+# What buildx says if the daemon of a builder ends during a build, or before it.
+_LOST_BUILDER = re.compile(r"failed to (?:receive status|list workers): (?:rpc error: code = )?Unavailable\b")
+_UNREAD_IMAGE = "failed to resolve source metadata"
 # Dockerfile flags added after BuildKit 0.13.
 _NEW_FLAG = re.compile(r"unknown flag: (?:--)?(?:parents|exclude|unpack|device|security)\b")
 # Messages of runc and crun about the shell of RUN's shell form.
@@ -83,10 +86,17 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         )
     if return_code in {-signal.SIGINT, -signal.SIGTERM, 130, 143} or "context canceled" in failure.error:
         return BuildFailedError(f"{spec.step}: the build was cancelled", where=where)
+    if _LOST_BUILDER.search(failure.error):
+        return NotReadyError(
+            f"{spec.step}: the connection to the builder was lost: {_last_cause(failure.error)}",
+            where=where,
+            hint="Check the builder with docker buildx ls, and run again; finished steps are kept.",
+        )
     host = spec.image.partition("/")[0]
     if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
+        failed = "read an image of" if _UNREAD_IMAGE in failure.error else "push the image to"
         return RegistryError(
-            f"{spec.step}: could not push the image to the registry at {host}: {_last_cause(failure.error)}",
+            f"{spec.step}: could not {failed} the registry at {host}: {_last_cause(failure.error)}",
             where=where,
             hint=_hint(spec, output)
             or "Check that it is running and has free disk space, and run again; finished steps are kept.",

@@ -23,9 +23,12 @@ from chainbuild.operations.debug.prepare import Folders, Preparation, Prepared, 
 from chainbuild.operations.debug.secrets import Ask, secret_folder
 from chainbuild.operations.debug.startup import FOLDER, Split
 from chainbuild.operations.debug.subject import Subject
+from chainbuild.patterns import regex
 
 _NOT_RUN: Final = frozenset({125, 126, 127, 255})
 """Exit codes of docker for a program that it could not start; programs use them, too."""
+_INSTRUCTION: Final = regex(r"\[[^]]*\d+/\d+\] (?P<instruction>.+)")
+"""An instruction in the builder's progress. What the builder does besides, as loading a context, has no number."""
 
 
 class SessionRequest(Struct, frozen=True, kw_only=True):
@@ -78,10 +81,15 @@ def run_session(
 
 def _show_work(tell: Callable[[str], None], event: Event) -> None:
     """Show the instructions that the builder runs again: what it has in its cache takes no time."""
-    if isinstance(event, StepProgress) and event.doing.startswith("[") and not event.total:
-        instruction = event.doing.partition("] ")[2]
-        if instruction and FOLDER not in instruction and not instruction.startswith("FROM "):
-            tell(f"  {startup.one_line(instruction)}")
+    if instruction := running_instruction(event):
+        tell(f"  {startup.one_line(instruction)}")
+
+
+def running_instruction(event: Event) -> str:
+    """Return the instruction of the tree that a build has begun; empty if it has begun something else."""
+    match = _INSTRUCTION.match(event.doing) if isinstance(event, StepProgress) and not event.total else None
+    instruction = match["instruction"] if match else ""
+    return "" if FOLDER in instruction or instruction.startswith("FROM ") else instruction
 
 
 def _argv(

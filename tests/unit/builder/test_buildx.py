@@ -432,6 +432,41 @@ def test_cancelled_build_is_reported(code: int) -> None:
     assert failure("ERROR: canceled", code=code).message == "amd64/stock/10-base: the build was cancelled"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF",
+        "failed to build: failed to receive status: rpc error: code = Unavailable desc = closing transport",
+        "failed to list workers: Unavailable: connection error: connect: connection refused",
+    ],
+)
+def test_lost_builder_is_not_the_fault_of_the_step(said: str) -> None:
+    error = failure(vertex(), log("compiling\n"), f"ERROR: {said}")
+    assert isinstance(error, NotReadyError)
+    assert error.message.startswith("amd64/stock/10-base: the connection to the builder was lost: ")
+    assert "docker buildx ls" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            'x: failed to resolve source metadata for x: failed to do request: Head "http://localhost:5000/v2/x/manifests/1"',
+            "could not read an image of the registry at localhost:5000: ",
+        ),
+        (
+            'failed to push localhost:5000/x: failed to do request: Head "http://localhost:5000/v2/x/blobs/1"',
+            "could not push the image to the registry at localhost:5000: ",
+        ),
+    ],
+)
+def test_unreachable_registry_is_named_with_what_was_tried(said: str, message: str) -> None:
+    error = failure(f"ERROR: failed to solve: {said}: dial tcp [::1]:5000: connect: connection refused")
+    assert isinstance(error, RegistryError)
+    assert message in error.message
+    assert "needs --driver-opt network=host" in error.hint
+
+
 def test_children_are_found_in_a_process_table() -> None:
     table = "  1 0 init\n 20 7 docker buildx build /a\n 21 8 docker buildx\n\n 22 7 docker buildx build /b\nnonsense\n"
     assert list(children_in(table, "7", "")) == [20, 22]
