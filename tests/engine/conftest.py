@@ -33,6 +33,10 @@ COMMAND = Path(sys.executable).parent / "chainbuild"
 CASES = Path(__file__).resolve().parent.parent / "cases"
 OWN = Platform.of_this_machine().name
 OTHER = "aarch64" if OWN == "amd64" else "amd64"
+BUILDER = os.environ.get("CHAINBUILD_TEST_BUILDER", "")
+"""The buildx builder of the real user that the tests use instead of the engine's own."""
+LINKS = not BUILDER
+"""Whether it builds several steps in one solve: builders that rewrite file times do not."""
 PATIENCE = 300.0
 """Seconds after which a test stops waiting; never an assertion about speed."""
 
@@ -147,7 +151,7 @@ class Place:
             (self.home / ".docker" / "cli-plugins").symlink_to(plugins)
         # All users have the same key, as CI jobs that share a registry do; tests of trust set their own keys.
         key = {SIGNING_KEY: signing_key().secret_text}
-        return kept | key | {name: str(path) for name, path in folders.items()} | dict(self.environ)
+        return kept | key | _builder() | {name: str(path) for name, path in folders.items()} | dict(self.environ)
 
     def start(self, *words: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the command with exactly these arguments, in the tree and in a new session."""
@@ -227,6 +231,12 @@ class Place:
         names = {f"{name}@{digest}" if tag == "<none>" else f"{name}:{tag}" for name, tag, digest in fields}
         if names:
             docker("image", "rm", "--force", *sorted(names))
+
+
+def _builder() -> dict[str, str]:
+    """Return the variables that make buildx use `BUILDER`."""
+    builders = os.environ.get("BUILDX_CONFIG") or str(Path(os.environ.get("HOME", "/")) / ".docker" / "buildx")
+    return {"BUILDX_BUILDER": BUILDER, "BUILDX_CONFIG": builders} if BUILDER else {}
 
 
 def _heed_signals() -> None:

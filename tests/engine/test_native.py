@@ -149,13 +149,15 @@ def record(place: Place, step: str) -> Record:
 
 def test_native_compilers_make_the_same_image(place: Place, accelerated: Done) -> None:
     assert accelerated.built == ["debian-trixie-on-amd64", "10-toolchain", "20-programs"]
+    # A builder that rewrites times gives both images one digest, whose newest record is that of the second one.
+    notes = [record(place, "v1-code-20-programs").notes]
     assert again(place, "off", "20", "--native=off").built == ["20-programs"]
     native, emulated = (added(place, f"{tag}-code-20-programs", "v1-code-10-toolchain") for tag in ("v1", "off"))
     assert native.keys() == emulated.keys()
     assert {path for path in native if native[path] != emulated[path]} == set()
     names = [f"{tag}-code-20-programs-{OTHER}" for tag in ("v1", "off")]
     assert place.identity(names[0], OTHER) == place.identity(names[1], OTHER)
-    notes = [record(place, f"{tag}-code-20-programs").notes for tag in ("v1", "off")]
+    notes.append(record(place, "off-code-20-programs").notes)
     assert notes[0]["native"].startswith("binutils 2.44-3, gcc 14.2.0-19 (")
     assert "native" not in notes[1]
 
