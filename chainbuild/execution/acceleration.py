@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct, field
 
 from chainbuild.builder.build_spec import BuildSpec
+from chainbuild.builder.failures import emulation_hint
 from chainbuild.context.dockerignore import own_ignore
 from chainbuild.dockerfile import Dockerfile, parse
 from chainbuild.dockerfile.evaluation import foreign_frontend
@@ -18,6 +19,7 @@ from chainbuild.execution.session import Session
 from chainbuild.images.resolver import Found
 from chainbuild.model import Graph, ImageInput, Step, StepKind
 from chainbuild.native.check import VERDICT, CheckLog, prepare_log, read_comparison
+from chainbuild.native.probe import start_natively
 from chainbuild.native.roots import Root
 from chainbuild.native.runs import compiling_runs, writes_specs
 from chainbuild.native.settings import NativeChoice, NativeMode
@@ -155,16 +157,31 @@ class Acceleration:
     def make_tools(self) -> Iterator[str]:
         """Make the tools that do not exist yet. Yield what went wrong; the steps concerned are emulated."""
         for key, (source, root, plan_tools) in self._sources.items():
-            if key in self._tools:
-                continue
             try:
-                self._tools[key] = self._best(read_tools(self._session.registries, source.make()), root, plan_tools)
+                if key not in self._tools:
+                    self._tools[key] = self._best(read_tools(self._session.registries, source.make()), root, plan_tools)
             except ChainbuildError as error:
                 yield f"native tools of {key[0]} could not be made, so compilers are emulated: {error.message}"
+                continue
+            yield from self._without_a_start(key)
         for step, found in self.steps.items():
             log = self._log_of(step, found)
             if log is not None:
                 prepare_log(self._session.driver, log)
+
+    def _without_a_start(self, key: tuple[str, str]) -> Iterator[str]:
+        """Do without tools that the builder cannot start. Yield why."""
+        tools = self._tools[key]
+        if not tools.native:
+            return
+        try:
+            start_natively(self._session.driver, tools)
+        except ChainbuildError as error:
+            del self._tools[key]
+            yield (
+                f"the builder starts no native programs in builds for {tools.platform.name}, so compilers are emulated:"
+                f" {error.message}. {emulation_hint(tools.platform)}"
+            )
 
     def _log_of(self, step: StepId, found: StepAcceleration) -> CheckLog | None:
         """Return the log of a step's check; None if nothing is checked."""

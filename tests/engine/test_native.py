@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from typing import Any
 
 import pytest
 
+from chainbuild.host.package_data import shipped
 from chainbuild.records.record import Record
 from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.pool import Registries
 
-from .conftest import OTHER, OWN, Done, Lay, Place
+from .conftest import OTHER, OWN, Done, Lay, Place, docker
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.skipif(OWN != "amd64", reason="builds for arm64")]
 
@@ -107,6 +109,25 @@ RUN apt-get -q install --yes --no-install-recommends libc6-dev && gcc -O2 -DALON
  && apt-get -q purge --yes --auto-remove gcc libc6-dev
 """
 
+# The compiler of the target is `/said`, what it prints when it runs. All other programs only pretend.
+MAKE_TOOLS = """\
+set -e
+own=aarch64-linux-gnu/14
+mkdir -p /stubs /target/usr/lib/gcc/$own /target/usr/libexec/gcc/$own /usr/libexec/gcc-cross/$own
+printf 'binutils-aarch64-linux-gnu 1\\ngcc-14 1\\n' >/target-packages
+for file in /target/usr/libexec/gcc/$own/cc1 /usr/libexec/gcc-cross/$own/cc1 /usr/libexec/gcc-cross/$own/liblto_plugin.so; do
+  : >"$file"
+done
+printf '%s\\n' '#!/bin/sh' 'while [ "$1" != -o ]; do shift; done; : >"$2"' >/stubs/gcc
+printf '%s\\n' '#!/bin/sh' 'printf 1' >/stubs/dpkg-query
+printf '%s\\n' '#!/bin/sh' 'echo "    Build ID: 4711"' >/stubs/readelf
+printf '%s\\n' '#!/bin/sh' 'test -s /said || exit 126; cat /said' >/stubs/chroot
+chmod 755 /stubs/*
+printf '%s' "$1" >/said
+PATH=/stubs:$PATH sh /native/make-tools.sh >/dev/null
+cat /out/content/tools/ids/4711
+"""
+
 
 @pytest.fixture(scope="module")
 def place(lay_newer: Lay) -> Place:
@@ -184,6 +205,28 @@ def test_check_finds_another_search_order(place: Place, accelerated: Done) -> No
     done = again(place, "misled", "40", "--native=check", "--from", "40", code=None)
     assert done.code != 0, done.told()
     assert "chainbuild: --native=check: cc1 made a different /tmp/main.s of main.c" in done.out
+
+
+def make_tools(image: str, said: str) -> subprocess.CompletedProcess[str]:
+    scripts = f"type=bind,source={shipped('utilities/native')},target=/native,readonly"
+    return docker("run", "--rm", "--mount", scripts, image, "sh", "-c", MAKE_TOOLS, "sh", said)
+
+
+def test_tools_know_the_search_order_of_the_own_compiler(newer_base_images: str) -> None:
+    said = "#include <...> search starts here:\n /usr/include/c++/14\n /usr/include\nEnd of search list.\n"
+    done = make_tools(newer_base_images, said)
+    assert done.stdout.splitlines() == [
+        "tool /.chainbuild-native/real/cc1",
+        "c++ /usr/include/c++/14",
+        "dir /usr/include",
+    ]
+    assert done.returncode == 0, done.stderr
+
+
+def test_tools_are_not_made_where_the_own_compiler_does_not_run(newer_base_images: str) -> None:
+    done = make_tools(newer_base_images, "")
+    assert "cc1 does not run here: is QEMU registered for its platform?" in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.long

@@ -47,16 +47,23 @@ tool() {
   id=$(build_id "$(real_path "$replaced")")
   [ -n "$id" ] || return 0
   cp -L "$native" "/out/content/tools/real/$name"
+  case $name in
+    cc1 | cc1plus)
+      folders=$(search_order "$replaced" | while read -r folder; do
+        case $folder in */c++/*) echo "c++ $folder" ;; *) echo "dir $folder" ;; esac
+      done)
+      ;;
+    ld)
+      folders=$(in_target "$replaced" --verbose \
+        | grep -o 'SEARCH_DIR("[^"]*")' | sed 's/SEARCH_DIR("=\{0,1\}\(.*\)")/dir \1/')
+      ;;
+    *) folders=none ;;
+  esac
+  # Without them, the native program would find no header and no library.
+  [ -n "$folders" ] || { echo "$replaced does not run here: is QEMU registered for its platform?" >&2; exit 1; }
   {
     echo "tool $mounted/real/$name"
-    case $name in
-      cc1 | cc1plus)
-        search_order "$replaced" | while read -r folder; do
-          case $folder in */c++/*) echo "c++ $folder" ;; *) echo "dir $folder" ;; esac
-        done
-        ;;
-      ld) in_target "$replaced" --verbose | grep -o 'SEARCH_DIR("[^"]*")' | sed 's/SEARCH_DIR("=\{0,1\}\(.*\)")/dir \1/' ;;
-    esac
+    [ "$folders" = none ] || echo "$folders"
   } >"/out/content/tools/ids/$id"
 }
 

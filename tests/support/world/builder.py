@@ -19,6 +19,7 @@ from chainbuild.builder.buildx import BuildxDriver
 from chainbuild.errors import BuildFailedError, ChainbuildError
 from chainbuild.events import Emit, LogLine
 from chainbuild.images.resolver import EMPTY, empty_image
+from chainbuild.native.probe import PROBE
 from chainbuild.records.labels import identity_of
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.images import RemoteImage, resolve
@@ -79,6 +80,8 @@ class FakeDriver:
     """The same of those with compilers from source."""
     native_log: str = ""
     """What `--native=check` has written when it is read."""
+    starts_native: bool = True
+    """True if it starts native programs in builds for other platforms."""
     own_platforms: frozenset[str] = frozenset({"linux/amd64"})
     """The platforms of the builder's machines."""
     changes: dict[StepId, dict[str, Any]] = field(default_factory=dict)
@@ -136,6 +139,10 @@ class FakeDriver:
         self.texts.clear()
 
     def build(self, spec: BuildSpec, emit: Emit) -> BuildResult:
+        if spec.shown == PROBE:
+            if not self.starts_native:
+                raise failed(spec.step)
+            return BuildResult(digest=None, seconds=0.1)
         with self.lock:
             self.orders.append(spec)
         self.during(spec)

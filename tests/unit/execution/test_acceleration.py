@@ -192,6 +192,22 @@ def test_tools_that_replace_nothing_are_not_mounted(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize("choice", [NativeChoice(), CHECK])
+def test_tools_that_do_not_start_are_done_without(world: World, choice: NativeChoice) -> None:
+    """BuildKit's own QEMU starts every program under itself."""
+    world.driver.starts_native = False
+    outcome = emulated(world, choice)
+    assert outcome.succeeded
+    (warning,) = world.warnings
+    assert warning.startswith(
+        "the builder starts no native programs in builds for aarch64, so compilers are emulated: "
+    )
+    assert "tonistiigi/binfmt --install arm64" in warning
+    assert [spec for spec in world.driver.orders if spec.run_lines] == []
+    assert not outcome.results[BASE].record.notes.keys() & {"native"}
+    assert not outcome.results[BASE].record.verdicts.keys() & {"native"}
+
+
 def test_interrupted_tools_end_the_run_without_a_defect(world: World) -> None:
     def interrupt(spec: BuildSpec) -> None:
         if spec.step == TOOLS:
