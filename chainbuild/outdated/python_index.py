@@ -113,7 +113,10 @@ def parse_page(raw: bytes, url: str) -> tuple[File, ...]:
         except (DamagedContentError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(SourceState.UNSUPPORTED, f"{url} is not a page of an index: {error}"[:200]) from None
     parser = _Page()
-    parser.feed(raw.decode("utf-8", "replace"))
+    try:
+        parser.feed(raw.decode("utf-8", "replace"))
+    except (AssertionError, ValueError) as error:  # html.parser asserts that declarations are well-formed
+        raise SourceError(SourceState.UNSUPPORTED, f"{url} is not a page of an index: {error}"[:200]) from None
     return tuple(parser.files)
 
 

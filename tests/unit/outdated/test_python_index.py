@@ -73,8 +73,11 @@ def test_page_that_is_none_is_an_error_of_the_source_at_most(raw: bytes) -> None
         assert isinstance(parse_page(raw, INDEX), tuple)
 
 
-@pytest.mark.parametrize("raw", [b"{", b"{}", b'{"files": [1]}', b'{"files": [{}]}', b'{"files": 1}'])
-def test_page_in_wrong_json_is_an_error_of_the_source(raw: bytes) -> None:
+BROKEN = (b"<![\x00", b'<a href="http://[x">', b"{", b"{}", b'{"files": [1]}', b'{"files": [{}]}', b'{"files": 1}')
+
+
+@pytest.mark.parametrize("raw", BROKEN)
+def test_damaged_page_is_an_error_of_the_source(raw: bytes) -> None:
     with pytest.raises(SourceError, match="not a page of an index"):
         parse_page(raw, INDEX)
 
