@@ -19,9 +19,11 @@ from chainbuild.context.search import has_wildcards
 from chainbuild.context.submodules import empty_submodules
 from chainbuild.errors import Problem
 from chainbuild.text import perhaps_you_meant
+from chainbuild.values import replace
 
 _PARENTS: Final = 3
 """How many parent folders of the context are searched for missing files."""
+_GET: Final = "Run: git submodule update --init "
 
 
 class RequiredSource(Struct, frozen=True, kw_only=True):
@@ -81,7 +83,23 @@ def problems_of(checked: Iterable[Checked], submodules: Submodules) -> tuple[Pro
         movable = [source.pattern for source in every if source.root == root and source.movable]
         folders = [Path(source.path).absolute().parent for source in bad if source.root == root]
         parents[root] = _context_with(root, dict.fromkeys(movable), folders, submodules)
-    return tuple(_problem(source, submodules, parents) for source in bad)
+    problems = [_problem(source, submodules, parents) for source in bad]
+    _name_all_submodules(problems, every, submodules)
+    return tuple(problems)
+
+
+def _name_all_submodules(problems: list[Problem], every: Iterable[RequiredSource], submodules: Submodules) -> None:
+    """Let the first problem about a submodule name all that the run copies from, those within copied folders included."""
+    first = next((place for place, problem in enumerate(problems) if problem.hint.startswith(_GET)), None)
+    if first is None:
+        return
+    needed = dict.fromkeys(
+        one
+        for source in every
+        for one in (submodules.above(source.root, source.pattern), *submodules.below(source.root, source.pattern))
+        if one
+    )
+    problems[first] = replace(problems[first], hint=_GET + " ".join(needed))
 
 
 def _problem(source: RequiredSource, submodules: Submodules, parents: Mapping[Path, str]) -> Problem:
@@ -92,7 +110,7 @@ def _problem(source: RequiredSource, submodules: Submodules, parents: Mapping[Pa
     submodule = submodules.above(source.root, source.pattern)
     if submodule:
         message = f"{source.instruction} {source.pattern}: the submodule {submodule} is not checked out"
-        hint = f"Run: git submodule update --init {submodule}"
+        hint = f"{_GET}{submodule}"
     elif source.ignored:
         message = f"{source.instruction} {source.pattern}: excluded from {where} by its ignore file"
         hint = f"Add the line !{source.pattern} to the ignore file, or remove it from the Dockerfile."

@@ -97,6 +97,22 @@ def test_empty_submodule_is_reported_with_the_command(world: World) -> None:
     )
 
 
+def test_first_problem_names_all_submodules_that_a_run_needs(world: World) -> None:
+    for name in ("one", "two", "lib/inner", "unused"):
+        (world.root / name).mkdir(parents=True)
+    told = wrong(
+        world,
+        {
+            "stock/10-Dockerfile-a": f"{FROM}COPY one /\nCOPY two /\nCOPY lib /lib\n",
+            ".gitmodules": "".join(f'[submodule "{x}"]\npath = {x}\n' for x in ("one", "two", "lib/inner", "unused")),
+        },
+    )
+    assert [hint for _, _, hint in told] == [
+        "Run: git submodule update --init lib/inner one two",
+        "Run: git submodule update --init two",
+    ]
+
+
 def test_empty_submodule_inside_a_source_is_a_warning(world: World) -> None:
     (world.root / "lib/inner").mkdir(parents=True)
     world.write(
