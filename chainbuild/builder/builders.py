@@ -50,9 +50,8 @@ class BuilderInfo(Struct, frozen=True, kw_only=True):
             with suppress(WrongUseError):
                 machine = Platform.parse(text)
                 machines[machine.oci] = machine
-        return next((machines[one.oci] for one in (platform, here) if one.oci in machines), None) or next(
-            iter(machines.values()), here
-        )
+        wanted = (machines.get(platform.oci), machines.get(here.oci), *machines.values(), here)
+        return next(machine for machine in wanted if machine is not None)
 
 
 def inspect_builder(name: str | None) -> BuilderInfo:

@@ -58,7 +58,7 @@ def is_of_cache(failure: Failure) -> bool:
 
 def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> ChainbuildError:
     """Return the error for a failed build: the cause, the location and a hint."""
-    whole = "\n".join((failure.error, *failure.tail, failure.text))
+    whole = _output(failure)
     output = whole.lower()
     where = spec.where(failure.line or 0)
     instruction = failure.vertex.partition("] ")[2] or failure.vertex
@@ -92,22 +92,9 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
             where=where,
             hint="Check the builder with docker buildx ls, and run again; finished steps are kept.",
         )
-    host = spec.image.partition("/")[0]
-    if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
-        failed = "read an image of" if _UNREAD_IMAGE in failure.error else "push the image to"
-        return RegistryError(
-            f"{spec.step}: could not {failed} the registry at {host}: {_last_cause(failure.error)}",
-            where=where,
-            hint=_hint(spec, output)
-            or "Check that it is running and has free disk space, and run again; finished steps are kept.",
-        )
+    if of_registry := _registry_error(spec, failure, instruction, where):
+        return of_registry
     cause = _last_cause(failure.error)
-    if frontend := _FRONTEND.fullmatch(instruction):
-        return RegistryError(
-            f"{spec.step}: the builder cannot get {frontend[1]}, the image of # syntax=: {cause}",
-            where=where,
-            hint="Give the builder access to its registry, or leave the line out, and its own frontend is used.",
-        )
     ended = _EXIT_CODE.fullmatch(cause)
     return BuildFailedError(
         f"{spec.step}: {instruction or 'the build'} "
@@ -117,6 +104,31 @@ def build_error(spec: BuildSpec, failure: Failure, return_code: int) -> Chainbui
         log_tail=failure.tail or (tuple(failure.text.splitlines()[-_EXCERPT_LINES:]) if spec.quoted else ()),
         line=failure.line,
     )
+
+
+def _registry_error(spec: BuildSpec, failure: Failure, instruction: str, where: str) -> RegistryError | None:
+    """Return the error if a registry is the cause: the chain registry, or that of the Dockerfile's frontend."""
+    cause = _last_cause(failure.error)
+    host = spec.image.partition("/")[0]
+    if host and ("failed to push" in failure.error or f"//{host}/v2/" in failure.error):
+        failed = "read an image of" if _UNREAD_IMAGE in failure.error else "push the image to"
+        return RegistryError(
+            f"{spec.step}: could not {failed} the registry at {host}: {cause}",
+            where=where,
+            hint=_hint(spec, _output(failure).lower())
+            or "Check that it is running and has free disk space, and run again; finished steps are kept.",
+        )
+    if frontend := _FRONTEND.fullmatch(instruction):
+        return RegistryError(
+            f"{spec.step}: the builder cannot get {frontend[1]}, the image of # syntax=: {cause}",
+            where=where,
+            hint="Give the builder access to its registry, or leave the line out, and its own frontend is used.",
+        )
+    return None
+
+
+def _output(failure: Failure) -> str:
+    return "\n".join((failure.error, *failure.tail, failure.text))
 
 
 def _line_of(match: re.Match[str]) -> str:

@@ -31,7 +31,8 @@ def read_packages(tree: ChainFolder, layer: LayerFolder, platform: Platform) -> 
             _report_missing(tree, layer, packages, name, order)
         else:
             chosen.setdefault((package.path, package.name), package)
-            _report_header(tree, package)
+    for package in chosen.values():
+        _report_header(tree, package)
     _note(tree, layer, chosen.values())
     pieces: list[Piece] = []
     for number, package in enumerate(chosen.values(), start=1):

@@ -132,22 +132,20 @@ def find_published_image(session: Session, named: NamedImage) -> ResolvedImage:
     If that registry does not have it or does not answer, a note says so, and the chain registry's image is taken. Errors: as
     `find_named_image`.
     """
-    reference = named.reference
-    if named.step or named.id or reference.registry == DOCKER_HUB or session.chain.holds(reference):
-        return find_named_image(session, named, copying=False)
-    try:
-        platforms = platforms_of(session.registries, reference)
-        platform = named.platform or _only(str(reference), platforms, Platform.of_this_machine())
-        if platform is not None:
-            return ResolvedImage(named=reference, image=resolve(session.registries, reference, platform))
-    except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
-        result = find_named_image(session, named, copying=False)
-        text = (
-            f"{error.message}; using {result.image.reference.repository} of {result.image.reference.registry} instead"
-        )
-        session.emit(Message(level="note", text=text))
-        return result
-    return find_named_image(session, named, copying=False)
+    reference, why = named.reference, ""
+    if not (named.step or named.id or reference.registry == DOCKER_HUB or session.chain.holds(reference)):
+        try:
+            platforms = platforms_of(session.registries, reference)
+            platform = named.platform or _only(str(reference), platforms, Platform.of_this_machine())
+            if platform is not None:
+                return ResolvedImage(named=reference, image=resolve(session.registries, reference, platform))
+        except (NotFoundInRegistryError, LoginNeededError, UnreachableError) as error:
+            why = error.message
+    result = find_named_image(session, named, copying=False)
+    if why:
+        place = result.image.reference
+        session.emit(Message(level="note", text=f"{why}; using {place.repository} of {place.registry} instead"))
+    return result
 
 
 def locate(

@@ -93,8 +93,7 @@ def outdated_in_project(
 def outdated_images(session: Session, images: Sequence[NamedImage], *, security: bool) -> Outdated:
     """Examine images. The chain registry's records say which step brought a package. Errors: `RegistryError`."""
     found = [(str(named), find_named_image(session, named).image) for named in images]
-    sources = Sources(session.backends.indices(), clock=session.backends.clock)
-    survey = _survey(session.records, inventory_reader(session), sources, found)
+    survey = _survey(session.records, *_opened(session), found)
     return Outdated(survey=survey, only_security=security, images=tuple(name for name, _ in found))
 
 

@@ -185,9 +185,9 @@ def _changes_of_tree(graph: Graph, account: Account, wanted: Mapping[str, StepAc
         for step in graph
     }
     result = StepId.parse(account.steps[-1].step)
-    for name in wanted.keys() - changes.keys():
+    for name in wanted:
         step = StepId.parse(name)
-        if (step.platform, step.option) == (result.platform, result.option):
+        if name not in changes and (step.platform, step.option) == (result.platform, result.option):
             changes[name] = ("the tree does not have this step",)
     return changes
 
@@ -288,8 +288,9 @@ def _content_changes(
 def _record_changes(record: Record, account: StepAccount) -> Iterator[str]:
     """Yield what the step read that the provenance does not have, or has with other content."""
     yield from _arg_changes(record.components.args, account.args)
-    for name in record.components.args.keys() - account.args.keys():
-        yield f'arg {name} is "{record.components.args[name]}", which the provenance does not have'
+    for name, value in record.components.args.items():
+        if name not in account.args:
+            yield f'arg {name} is "{value}", which the provenance does not have'
     files = {
         path: text.split(" ", 2)[-1][:64] for path, text in record.components.files.items() if text.startswith("file ")
     }

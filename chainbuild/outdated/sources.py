@@ -61,6 +61,12 @@ class Asked:
             if key not in self._reports or not report.state.is_used:
                 self._reports[key] = report
 
+    def add(self, other: Asked) -> None:
+        """Add what another image's sources were asked."""
+        for key, report in other._reports.items():
+            self.report(key, report)
+        self.notice(*other.problems)
+
     def notice(self, *texts: str) -> None:
         """Add problems."""
         with self._lock:
@@ -78,7 +84,7 @@ class Sources:
         self._clock = clock
         self.asked = Asked()
         self._indices: Once[str, tuple[tuple[AptIndex, ...] | ApkIndex | None, SourceReport]] = Once()
-        self._policies: Once[str, AptPolicy] = Once()
+        self._policies: Once[str, tuple[AptPolicy, Asked]] = Once()
         self._python_index = PythonIndex(self.fetcher)
 
     def apart(self) -> Sources:
@@ -105,18 +111,24 @@ class Sources:
             note = "the image has no sources of apt"
             return [Finding(package=package, state=State.UNKNOWN, note=note) for package in packages]
         chosen = sorted({package.arch for package in packages} - {"all", ""} | {inventory.architecture})
-        results = list(in_parallel(lambda source: self._apt_source(source, settings, chosen), settings.sources))
+        key = _digest(settings, inventory.architecture, chosen)
 
-        def make() -> AptPolicy:
+        def make() -> tuple[AptPolicy, Asked]:
+            asked = Asked()
+            results = list(
+                in_parallel(lambda source: self._apt_source(source, settings, chosen, asked), settings.sources)
+            )
             indices = [index for result in results for index in result or ()]
-            return AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
+            policy = AptPolicy(settings, indices, inventory.architecture, complete=None not in results)
+            asked.notice(*settings.problems, *policy.problems)
+            return policy, asked
 
-        policy = self._policies.get(_digest(settings, inventory.architecture, chosen), make)
-        self.asked.notice(*settings.problems, *policy.problems)
+        policy, asked = self._policies.get(key, make)
+        self.asked.add(asked)
         return [policy.find(package) for package in packages]
 
     def _apt_source(
-        self, source: AptSource, settings: AptSettings, architectures: Sequence[str]
+        self, source: AptSource, settings: AptSettings, architectures: Sequence[str], asked: Asked
     ) -> tuple[AptIndex, ...] | None:
         paths = source.keyrings or settings.trusted
         key = _digest(source, [settings.keys.get(path, b"") for path in paths], settings.ignores_dates, architectures)
@@ -129,7 +141,7 @@ class Sources:
             report = SourceReport(kind=DEB, name=name, state=state, reason=reason, date=release.date)
             return read_indices(self.fetcher, self._store, source, release, architectures), report
 
-        result = self._once(key, DEB, name, read)
+        result = self._once(key, DEB, name, read, asked)
         return result if isinstance(result, tuple) else None
 
     # Alpine -----------------------------------------------------------------------------------------------------------
@@ -152,7 +164,7 @@ class Sources:
             return index, SourceReport(kind=APK, name=name, state=SourceState.OK)
 
         key = _digest(repository, settings.architecture, sorted(settings.keys.items()))
-        result = self._once(key, APK, name, read)
+        result = self._once(key, APK, name, read, self.asked)
         return result if isinstance(result, ApkIndex) else None
 
     # Python -----------------------------------------------------------------------------------------------------------
@@ -181,8 +193,9 @@ class Sources:
         kind: str,
         name: str,
         read: Callable[[], tuple[tuple[AptIndex, ...] | ApkIndex, SourceReport]],
+        asked: Asked,
     ) -> tuple[AptIndex, ...] | ApkIndex | None:
-        """Return the result of `read` for a key, and report the source; None if it cannot be used."""
+        """Return the result of `read` for a key, and report the source to `asked`; None if it cannot be used."""
 
         def read_or_failed() -> tuple[tuple[AptIndex, ...] | ApkIndex | None, SourceReport]:
             try:
@@ -191,7 +204,7 @@ class Sources:
                 return None, SourceReport(kind=kind, name=name, state=error.state, reason=error.reason)
 
         result, report = self._indices.get(key, read_or_failed)
-        self.asked.report(key, report)
+        asked.report(key, report)
         return result
 
 

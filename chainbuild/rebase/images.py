@@ -16,6 +16,7 @@ from chainbuild.registry.contents import WHITEOUT
 from chainbuild.registry.images import RemoteImage, copy_blobs, put_image
 from chainbuild.registry.oci import OCI_LAYER_GZIP, Descriptor
 from chainbuild.registry.pool import Registries
+from chainbuild.registry.tar import XATTR
 from chainbuild.values import replace
 
 _DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -38,7 +39,7 @@ def merged_layer(files: Iterable[MergedFile]) -> bytes:
             member.mode, member.size = file.entry.mode, len(data)
             member.uid, member.gid = map(int, file.entry.owner.split(":"))
             member.pax_headers = {
-                f"SCHILY.xattr.{key}": value.decode("utf-8", "surrogateescape") for key, value in file.entry.xattrs
+                f"{XATTR}{key}": value.decode("utf-8", "surrogateescape") for key, value in file.entry.xattrs
             }
             archive.addfile(member, io.BytesIO(data))
     return stream.getvalue()

@@ -42,7 +42,7 @@ _BARE: Final[dict[bytes, Kind]] = {
     b"5": "dir",
     b"6": "special",
 }
-_XATTR: Final = "SCHILY.xattr."
+XATTR: Final = "SCHILY.xattr."
 """Begins the key of an extended attribute in a pax header, as in the layers of images (OCI image spec, "File Attributes")."""
 _LONGEST_NUMBER: Final = 24
 _EMPTY: Final = b"\0" * _BLOCK
@@ -198,7 +198,7 @@ class _Reader:
         if stored < 0:
             raise TarError("a negative size in a header")
         self._left, self._padding = stored, -stored % _BLOCK
-        xattrs = sorted((key.removeprefix(_XATTR), value) for key, value in pax.items() if key.startswith(_XATTR))
+        xattrs = sorted((key.removeprefix(XATTR), value) for key, value in pax.items() if key.startswith(XATTR))
         header = _Header(info=info, kind=kind, stored=stored, size=stored, xattrs=tuple(xattrs))
         if info.type == _OLD_SPARSE:
             self._old_sparse(header, block)
