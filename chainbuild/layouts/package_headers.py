@@ -162,7 +162,7 @@ def _configured(package: Package, config: PackageConfig) -> Package:
     return replace(
         package,
         path=dockerfile,
-        is_built=package.is_built or (bool(config.dockerfile) and dockerfile.is_file()),
+        is_built=package.is_built or bool(config.dockerfile),
         aliases=config.aliases or package.aliases,
         depends=config.depends or package.depends,
         build_args={**package.build_args, **config.build_args},

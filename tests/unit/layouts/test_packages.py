@@ -146,6 +146,11 @@ def test_packages_of_json_and_yaml_files_are_read(tmp_path: Path) -> None:
     assert [step.name for step in read(tmp_path, "everything").graph] == ["base", "riva-cpp", "riva-python"]
 
 
+def test_missing_dockerfile_that_a_config_names_is_a_problem(tmp_path: Path) -> None:
+    write(tmp_path, {"packages/riva/config.json": '{"riva:cpp": {"dockerfile": "Dockerfile.gone"}}'})
+    assert wrong(tmp_path, "riva:cpp")[0].startswith("packages/riva/Dockerfile.gone: cannot be read: No such file")
+
+
 @given(st.text('{}[]:,"ab \n#-&*!', max_size=60))
 def test_configs_are_read_or_left_out(text: str) -> None:
     with TemporaryDirectory() as folder:
