@@ -8,7 +8,7 @@ world.offers("libssl3=3.0.17-1", suite="stable-security")
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,17 @@ class PackageWorld(World):
             place = f"docker.io/library/{repository}:{platform.name}"
             images.append(self.fake.add_image(place, platform, layers=[packed(files)], **config))
         self.fake.add_index(f"docker.io/library/{repository}:{tag}", images)
+
+    def built(self, tree: Mapping[str, str]) -> None:
+        """Write a chain of three steps with libssl3, tool and requests, and build it on both platforms, as new as can be."""
+        self.write(tree)
+        self.installs("10-base", "libssl3=3.0.15-1")
+        self.installs("20-tool", "tool=1.0-1")
+        self.installs("30-venv", "requests==2.31.0")
+        self.offers("libssl3=3.0.15-1", "tool=1.0-1")
+        self.offers_python("requests", "2.31.0")
+        self.now += 60
+        assert self.run(self.graph((AMD64, ARM64))).succeeded
 
     def installs(self, step: str, *packages: str) -> None:
         """Set what a step has installed by its next build, as `name=version`; `name==version` are of Python."""

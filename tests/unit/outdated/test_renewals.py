@@ -34,13 +34,7 @@ UPDATE = "libssl3 3.0.15-1 → 3.0.17-1, security"
 def world(tmp_path: Path) -> PackageWorld:
     """A chain that is built on both platforms, and as new as its sources."""
     world = PackageWorld(tmp_path)
-    world.write(TREE)
-    world.installs("10-base", "libssl3=3.0.15-1")
-    world.installs("20-tool", "tool=1.0-1")
-    world.installs("30-venv", "requests==2.31.0")
-    world.offers("libssl3=3.0.15-1", "tool=1.0-1")
-    world.offers_python("requests", "2.31.0")
-    assert run(world).succeeded
+    world.built(TREE)
     world.begin_again()
     return world
 

@@ -15,7 +15,7 @@ from chainbuild.outdated.model import APK, Finding, Installed, State
 from chainbuild.outdated.rule import violations_of
 from chainbuild.outdated.survey import Row, Survey
 from tests.support.world.packages import URI, PackageWorld
-from tests.support.world.trees import AMD64, ARM64, CHAIN, REPOSITORY, STAGES
+from tests.support.world.trees import CHAIN, REPOSITORY, STAGES
 
 HEAD = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n"
 TREE = {
@@ -33,13 +33,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageWo
     """A signed chain on both platforms that is as new as its sources."""
     monkeypatch.chdir(tmp_path)
     world = PackageWorld(tmp_path)
-    world.write(TREE)
-    world.installs("10-base", "libssl3=3.0.15-1")
-    world.installs("20-tool", "tool=1.0-1")
-    world.installs("30-venv", "requests==2.31.0")
-    world.offers("libssl3=3.0.15-1", "tool=1.0-1")
-    world.offers_python("requests", "2.31.0")
-    assert world.run(world.graph((AMD64, ARM64))).succeeded
+    world.built(TREE)
     with use_backends(world.backends):
         yield world
 
