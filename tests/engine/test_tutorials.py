@@ -34,6 +34,9 @@ def test_tutorial_works_as_written(tutorial: Tutorial, lay: Lay, repository_root
         **{f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()},
     }
     before = _loaded()
+    stand_ins = sorted(set(tutorial.named) - before)
+    for name in stand_ins:
+        assert docker("tag", "debian:bookworm-slim", name).returncode == 0
     try:
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", tutorial.script(repository_root, OWN)],
@@ -46,7 +49,8 @@ def test_tutorial_works_as_written(tutorial: Tutorial, lay: Lay, repository_root
             timeout=PATIENCE,
         )
     finally:
-        if made := sorted(name for name in _loaded() - before if re.match(tutorial.images, name)):
+        made = sorted(name for name in _loaded() - before if re.match(tutorial.images, name)) + stand_ins
+        if made:
             docker("image", "rm", "--force", *made)
     said = f"--- stdout\n{done.stdout[-6000:]}\n--- stderr\n{done.stderr[-6000:]}"
     assert done.returncode == 0, said

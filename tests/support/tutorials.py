@@ -22,6 +22,8 @@ class Tutorial(Struct, frozen=True, kw_only=True):
     """A pattern for the names that they load into the engine."""
     has_examples: bool = False
     """Whether the reader is in a checkout, with its folder of examples."""
+    named: tuple[str, ...] = ()
+    """Images of Docker Hub that plans name and nothing is built on: the test puts others in their place."""
     is_long: bool = True
     """Whether it takes more than 20 seconds."""
 
@@ -79,6 +81,7 @@ TUTORIALS: Final = (
         prints=("Configured AnalysisBase-21.2.75", "5 events", "unchanged"),
         images=r"meehan/",
         has_examples=True,
+        named=("atlas/slc6-atlasos:latest",),
     ),
     Tutorial(
         page="docs/science.md",
