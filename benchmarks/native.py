@@ -1,7 +1,7 @@
-"""`script/bench native`: compile packages of the distribution emulated, with native tools, and on the machine's own platform.
+"""`script/bench native`: compile and install packages emulated, with native tools, and on the machine's own platform.
 
-The same Dockerfiles in the same order, one after the other. Each RUN times its own compilation, so that neither the
-emulated installation of packages nor exports count. The digests of all objects say whether the bytes are equal.
+The same Dockerfiles in the same order, one after the other. Each RUN times its own work, so that exports do not count. The
+digests of all objects, or of all installed files, say whether the bytes are equal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from benchmarks import measure
 from benchmarks.service import push_local, registry
 
 EMULATED, NATIVE, OWN = "emulated", "accelerated", "own platform"
+_APT = "apt"
 _REPO, _TAG, _OPTION = "bench/native", "v1", "compile"
 _TOOLS = """\
 ARG BASE_IMAGE
@@ -30,23 +31,32 @@ RUN find /etc/apt -name '*.sources' -exec sed -i 's/^Types:.*/Types: deb deb-src
 _PACKAGE = """\
 ARG BASE_IMAGE
 FROM ${{BASE_IMAGE}}
-RUN cd /src/{name}-*/ \\
+RUN cd {folder} \\
  && {prepare} \\
  && begin=$(date +%s%N) \\
  && {compile} >/out/{name}.log 2>&1 \\
  && echo $(( ($(date +%s%N) - begin) / 1000000 )) >/out/{name}.ms \\
- && find . -name '*.o' -o -name '*.so.*' -type f | LC_ALL=C sort | xargs sha256sum >/out/{name}.sums
+ && {files} | LC_ALL=C sort | xargs -d '\\n' sha256sum >/out/{name}.sums
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """A source package: its language, and the shell commands that prepare and compile it."""
+    """A source package: its language, its folder, and the shell commands that prepare and compile it and list its results.
+
+    Or packages to install, which are like one whose language is that of `apt`.
+    """
 
     name: str
     language: str
     prepare: str = "true"
     compile: str = 'make -j"$(nproc)"'
+    files: str = "find . -name '*.o' -o -name '*.so.*' -type f"
+
+    @property
+    def folder(self) -> str:
+        """The folder in which the commands run, as a pattern of the shell."""
+        return "/" if self.language == _APT else f"/src/{self.name}-*/"
 
 
 PACKAGES = (
@@ -59,6 +69,14 @@ PACKAGES = (
         compile='make -C build -j"$(nproc)"',
     ),
     Package(name="cppcheck", language="C++", compile='make -j"$(nproc)" CXXFLAGS="-O2 -g -std=c++17"'),
+    Package(
+        name="packages",
+        language=_APT,
+        compile="apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends"
+        " ca-certificates git openssh-client python3-dev python3-venv tzdata",
+        # Not the caches that have the times or the inodes of other files in them.
+        files="find /etc /usr /var -xdev -type f ! -path '/var/log/*' ! -path '/var/cache/*'",
+    ),
 )
 
 
@@ -116,7 +134,13 @@ def _write(tree: Path, packages: tuple[Package, ...]) -> None:
     option.mkdir()
     (option / "10-Dockerfile-tools").write_text(_TOOLS)
     for number, package in enumerate(packages, 2):
-        content = _PACKAGE.format(name=package.name, prepare=package.prepare, compile=package.compile)
+        content = _PACKAGE.format(
+            name=package.name,
+            folder=package.folder,
+            prepare=package.prepare,
+            compile=package.compile,
+            files=package.files,
+        )
         (option / f"{number}0-Dockerfile-{package.name}").write_text(content)
 
 
@@ -141,7 +165,7 @@ def _sums(text: str) -> dict[str, str]:
 def table(compiled: tuple[Compiled, ...]) -> str:
     """The page's table."""
     rows = [
-        f"| | {EMULATED} | {NATIVE} | {OWN} | {EMULATED} / {NATIVE} | {NATIVE} / {OWN} | equal objects |",
+        f"| | {EMULATED} | {NATIVE} | {OWN} | {EMULATED} / {NATIVE} | {NATIVE} / {OWN} | equal files |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in compiled:

@@ -56,9 +56,8 @@ class BuildSpec(Struct, frozen=True, kw_only=True):
     ignore: bytes | None = None
     """The Dockerfile's own ignore file, which goes with the copy."""
     pins: tuple[Pin, ...] = ()
-    run_flags: tuple[str, ...] = ()
-    """Flags that the copy adds to the RUN instructions which begin on `run_lines`."""
-    run_lines: tuple[int, ...] = ()
+    run_flags: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    """Flags that the copy adds to RUN instructions, by the lines on which these begin."""
     images: tuple[tuple[str, str], ...] = ()
     """The pinned references of all images that the step's Dockerfiles name, by their spelling."""
     context: Path

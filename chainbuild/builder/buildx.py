@@ -112,7 +112,7 @@ class BuildxDriver:
         A placeholder stands for the copy of the Dockerfile, which does not exist yet.
         """
         changes = [f"line {pin.place.line}: {pin.word} -> {pin.reference}" for pin in spec.pins]
-        changes += [f"line {line}: {' '.join(('RUN', *spec.run_flags))}" for line in spec.run_lines]
+        changes += [f"line {line}: {' '.join(('RUN', *flags))}" for line, flags in spec.run_flags]
         arguments = self.arguments(spec, Path(f"<{spec.shown} with {', '.join(changes)}>") if changes else None)
         argv = ["docker", "buildx", "build", "--progress", "rawjson"]
         for key, value in arguments["build_args"].items():

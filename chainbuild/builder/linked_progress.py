@@ -37,7 +37,8 @@ class LinkedProgress:
         self._begins = begins
         self._stands = stands
         self._stream = JsonStream()
-        self._hidden = frozenset(hidden_flags(spec) for spec in specs if spec.run_flags)
+        hidden = {flags for spec in specs for flags in hidden_flags(spec)}
+        self._hidden = tuple(sorted(hidden, key=len, reverse=True))
         self._begun = 0
         self._builds = [Progress(spec.step, emit) for spec in specs]
         self._owner: dict[str, int] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -143,15 +143,16 @@ class Failure(Struct, frozen=True, kw_only=True):
     """All text that is not JSON: the client's messages."""
 
 
-def hidden_flags(spec: BuildSpec) -> str:
-    """Return the flags that a copy of the Dockerfile has in addition, as they are in its instructions."""
-    return "".join(f" {flag}" for flag in spec.run_flags)
+def hidden_flags(spec: BuildSpec) -> tuple[str, ...]:
+    """Return the flags that a copy of the Dockerfile has in addition, as they are in its instructions: the longest first."""
+    texts = {"".join(f" {flag}" for flag in flags) for _, flags in spec.run_flags}
+    return tuple(sorted(texts - {""}, key=len, reverse=True))
 
 
 class Progress:
     """Follows a build, emits its events, and keeps the facts for an error message."""
 
-    def __init__(self, step: StepId, emit: Emit, *, hidden: str = "", phases: bool = True) -> None:
+    def __init__(self, step: StepId, emit: Emit, *, hidden: Iterable[str] = (), phases: bool = True) -> None:
         """`hidden` is left out of everything that is shown: the flags that a copy of the Dockerfile has in addition.
 
         Without `phases`, the build is only a part of the step's work, and its export is no phase of the step.
@@ -159,7 +160,7 @@ class Progress:
         self._step = step
         self._phases: list[Phase] = ["push", "export"] if phases else []
         """The phases that have not begun, the next one last."""
-        self._hidden = hidden
+        self._hidden = tuple(hidden)
         self._emit = emit
         self._stream = JsonStream()
         self._vertices: dict[str, _Vertex] = {}
@@ -173,7 +174,9 @@ class Progress:
 
     def feed(self, line: str) -> None:
         """Process a line of buildx's output."""
-        value = self._stream.feed(line.replace(self._hidden, "") if self._hidden else line)
+        for flags in self._hidden:
+            line = line.replace(flags, "")
+        value = self._stream.feed(line)
         if isinstance(value, str):
             if value:
                 self._text.append(value)

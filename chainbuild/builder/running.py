@@ -16,7 +16,7 @@ from chainbuild.dockerfile.rewrite import add_run_flags, pin_images
 
 def sent_of(spec: BuildSpec) -> str:
     """Return the spec's `sent`, with what is written into the copy of its Dockerfile."""
-    added = (*(pin.reference for pin in spec.pins), *spec.run_flags)
+    added = (*(pin.reference for pin in spec.pins), *(" ".join((str(line), *flags)) for line, flags in spec.run_flags))
     return " ".join((spec.sent, *added)) if spec.sent else ""
 
 
@@ -25,7 +25,7 @@ def copy_of(spec: BuildSpec, scratch: Path) -> Path | None:
     if spec.source is None:
         return None
     source = pin_images(spec.source or b"", {pin.place: pin.reference for pin in spec.pins})
-    source = add_run_flags(source, spec.run_lines, spec.run_flags) if spec.run_lines else source
+    source = add_run_flags(source, dict(spec.run_flags)) if spec.run_flags else source
     folder = scratch / "dockerfile"
     folder.mkdir()
     return copy_for_builder(source, spec.ignore, spec.dockerfile, folder)

@@ -312,8 +312,8 @@ Native = Annotated[
     typer.Option(
         "--native",
         metavar="MODE",
-        help="Native compilers in emulated builds: auto, off, or check (check:5% for a sample) to compare their output with"
-        " that of the image's own compilers (default: auto).",
+        help="Native compilers and package tools in emulated builds: auto, off, or check (check:5% for a sample) to compare"
+        " what compilers make with what the image's own make (default: auto).",
     ),
 ]
 PushImage = Annotated[bool, _push("the image and its index to the registry named in NAME")]

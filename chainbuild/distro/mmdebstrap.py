@@ -304,7 +304,7 @@ def programs_argv(request: PackageRequest, own: Platform, tar: Path, archives: P
     """Return the command that unpacks the native programs for foreign roots, and lists their package files."""
     argv = ["mmdebstrap", "--variant=extract", "--format=tar", f"--architectures={debian_architecture(own)}"]
     argv += [
-        f"--include={','.join(native.PACKAGES)}",
+        f"--include={','.join(native.packages())}",
         "--skip=output/dev",
         *(f"--aptopt={line}" for line in request.apt),
     ]

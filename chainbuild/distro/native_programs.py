@@ -20,34 +20,22 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from chainbuild.distro import native_scripts as scripts
+from chainbuild.host.package_data import shipped
 from chainbuild.registry.http.transport import CHUNK
 
 FOLDER: Final = "/.chainbuild-native"
 """The folder in the root. The native programs contain this text, too: a copy of one in the result is recognised by it."""
 SEARCH_PATH: Final = f"{FOLDER}/bin"
 
-# Only programs whose output does not depend on the machine: no uname, arch, nproc, or stdbuf.
-_PROGRAMS: Final[Mapping[str, str]] = {
-    "coreutils": "[ basename cat chgrp chmod chown cksum comm cp cut date dd dirname du echo env expr false head id install"
-    " join link ln ls md5sum mkdir mkfifo mknod mktemp mv od paste printenv printf pwd readlink realpath rm rmdir seq"
-    " sha1sum sha256sum sha512sum sleep sort stat sync tac tail tee test touch tr true truncate uniq unlink wc",
-    "debianutils": "run-parts",
-    "diffutils": "cmp diff",
-    "dpkg": "dpkg dpkg-deb dpkg-divert dpkg-query dpkg-split dpkg-statoverride dpkg-trigger update-alternatives",
-    "findutils": "find xargs",
-    "grep": "grep",
-    "gzip": "gzip",
-    "mawk": "mawk",
-    "sed": "sed",
-    "tar": "tar",
-}
+# Packages of the list that are not needed, because apt runs on the machine, or whose programs are replaced.
+_ELSEWHERE: Final = frozenset({"apt", "dash", "gpgv", "sqv"})
 # Replaced in the root at their own paths.
 _REPLACED: Final[Mapping[str, str]] = {"dash": "dash", "perl-base": "perl"}
-PACKAGES: Final = (*_PROGRAMS, *_REPLACED)
 
 # Wrappers of these make sure first that dash and perl are still replaced.
 _WRAPPED: Final = ("dpkg", "dpkg-deb")
@@ -56,6 +44,18 @@ _FOR_SCRIPTS: Final = ("dash", "ln", "mv", "touch")
 _NEEDS_ARCHITECTURE: Final = ("dpkg", "dpkg-query", "dpkg-trigger", "dpkg-divert")
 _LOADER: Final = re.compile(rb"/lib[0-9a-z]*/ld[A-Za-z0-9_.-]*\.so\.[0-9]+\0")
 _OWN_LOADER: Final = f"{FOLDER}/ld".encode()
+
+
+def _programs() -> dict[str, tuple[str, ...]]:
+    """Return the programs by their packages: those whose output does not depend on the machine (no uname, arch or nproc)."""
+    lines = shipped("utilities/native/programs").read_text("ascii").splitlines()
+    listed = {package: tuple(names) for package, *names in map(str.split, lines)}
+    return {package: names for package, names in listed.items() if package not in _ELSEWHERE}
+
+
+def packages() -> tuple[str, ...]:
+    """Return the packages with the programs that run natively."""
+    return (*_programs(), *_REPLACED)
 
 
 class NotUsableError(Exception):
@@ -90,7 +90,7 @@ def unpack_programs(tar: Path, target: Path, archives: Iterable[str], architectu
         _unpack_libraries(file, members, libraries, target / "root/lib")
         found = {
             name: data
-            for name in " ".join((*_PROGRAMS.values(), *_REPLACED.values())).split()
+            for name in (*chain.from_iterable(_programs().values()), *_REPLACED.values())
             if (data := _program(file, members, name))
         }
     loaders = {match[0].rstrip(b"\0") for data in found.values() if (match := _LOADER.search(data))}
@@ -104,7 +104,7 @@ def unpack_programs(tar: Path, target: Path, archives: Iterable[str], architectu
     (target / "root/ld").symlink_to(Path("lib", Path(loader.decode()).name))
     (target / "triplet").write_text(f"{libraries.name}\n", encoding="ascii")
     sources = versions(archives)
-    lines = [f"{package} {sources[package]}\n" for package in PACKAGES if package in sources]
+    lines = [f"{package} {sources[package]}\n" for package in packages() if package in sources]
     (target / "packages").write_text("".join(lines), encoding="ascii")
     _write_programs(target, contents, architectures)
     _write_scripts(target)
@@ -163,8 +163,8 @@ def _write_programs(target: Path, contents: Mapping[str, bytes], architectures: 
     """Write the programs by package. What cannot have a foreign architecture's name is left out for that one."""
     for name in _FOR_SCRIPTS:
         _write(target / "root/x" / name, contents[name])
-    for package, names in _PROGRAMS.items():
-        for name in names.split():
+    for package, names in _programs().items():
+        for name in names:
             if name not in contents or name in _NEEDS_ARCHITECTURE:
                 continue
             _write(target / "programs" / package / ("x" if name in _WRAPPED else "bin") / name, contents[name])
@@ -210,7 +210,7 @@ def shown_packages(target: Path, architecture: str) -> str:
         used = (target / "out" / f"used-{architecture}").read_text(encoding="ascii").split()
     except OSError:
         return "with emulation only"
-    left = [package for package in PACKAGES if package not in used]
+    left = [package for package in packages() if package not in used]
     return "with native programs" + (f", except for {', '.join(left)}" if left else "")
 
 

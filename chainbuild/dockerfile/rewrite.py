@@ -7,7 +7,7 @@ contain white space, quotes, `$`, commas or escape characters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -147,20 +147,21 @@ def pin_images(raw: bytes, pins: Mapping[ImageWordPosition, str]) -> bytes:
     return apply_edits(raw, edits)
 
 
-def add_run_flags(raw: bytes, lines: Collection[int], flags: Iterable[str]) -> bytes:
-    """Return the Dockerfile with flags added to the RUN instructions that begin on these lines.
+def add_run_flags(raw: bytes, flags: Mapping[int, Iterable[str]]) -> bytes:
+    """Return the Dockerfile with flags added to RUN instructions, by the lines on which these begin.
 
     The flags come before the instruction's own, on the line on which its keyword ends. BuildKit expands variables in them,
     and writes no flags into an image's history, so the image's configuration stays the same. RUN instructions of ONBUILD are
     not changed: they become part of an image's configuration. Errors: `ValueError` for a flag that would need quotes.
     """
-    text = "".join(f" {flag}" for flag in flags)
-    if not all(_SAFE_FLAG.fullmatch(flag) for flag in text.split()):
-        raise ValueError(f"{text.strip()!r} cannot be written into a Dockerfile")
+    texts = {line: "".join(f" {flag}" for flag in added) for line, added in flags.items()}
+    for text in texts.values():
+        if not all(_SAFE_FLAG.fullmatch(flag) for flag in text.split()):
+            raise ValueError(f"{text.strip()!r} cannot be written into a Dockerfile")
     edits: list[Edit] = []
     for stage in parse(raw, "").stages:
         for result in stage.instructions:
-            if result.keyword == "RUN" and result.line in lines and result.pieces:
+            if result.keyword == "RUN" and result.line in texts and result.pieces:
                 ((_, end),) = _in_file(result.pieces, len(result.keyword) - 1, len(result.keyword))
-                edits.append(Edit(end, end, text))
+                edits.append(Edit(end, end, texts[result.line]))
     return apply_edits(raw, edits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
@@ -19,9 +19,10 @@ from chainbuild.execution.session import Session
 from chainbuild.images.resolver import Found
 from chainbuild.model import Graph, ImageInput, Step, StepKind
 from chainbuild.native.check import VERDICT, CheckLog, prepare_log, read_comparison
+from chainbuild.native.entries import own_entry
 from chainbuild.native.probe import start_natively
 from chainbuild.native.roots import Root
-from chainbuild.native.runs import compiling_runs, writes_specs
+from chainbuild.native.runs import Use, native_runs, writes_specs
 from chainbuild.native.settings import NativeChoice, NativeMode
 from chainbuild.native.tools import IMAGES, TRIPLETS, Tools, compiled_graph, image_of, read_tools, tools_graph
 from chainbuild.references import Platform
@@ -56,6 +57,7 @@ class StepAcceleration(Struct, frozen=True, kw_only=True):
     text: str
     choice: NativeChoice = field(default_factory=NativeChoice)
     tools: tuple[str, str] | None = None
+    uses: frozenset[Use] = frozenset()
     log: str = ""
     """The id of the cache mount with the log of a check; empty: nothing is checked."""
 
@@ -99,19 +101,39 @@ class Acceleration:
             except OSError:
                 continue  # reported when the step is built
             text = _reason_against(step, dockerfile, choice)
-            if not text and not self._lines(step, dockerfile) and not writes_specs(dockerfile):
-                continue  # nothing in it compiles
+            uses = frozenset[Use]() if text else self._uses(step, dockerfile)
+            if not text and not uses and not writes_specs(dockerfile):
+                continue  # nothing in it compiles or installs
             root = text or roots.of(step)
             if isinstance(root, str):
                 self.steps[step.id] = StepAcceleration(text=root)
                 continue
-            key = root.name, step.platform.oci
-            problem = self._look_up(key, root, step.platform, plan_tools)
-            if problem:
-                self.steps[step.id] = StepAcceleration(text=problem)
-                continue
-            log = f"chainbuild-native-{uuid.uuid4().hex}" if choice.mode is NativeMode.CHECK else ""
-            self.steps[step.id] = StepAcceleration(text=self._text(key, root), choice=choice, tools=key, log=log)
+            against = roots.against(step, root)
+            if choice.mode is NativeMode.CHECK:
+                against |= {Use.PACKAGES: "packages, because a check cannot compare them"}
+            reasons = [reason for use, reason in against.items() if use in uses or use is Use.COMPILERS]
+            self._choose(step, choice, uses - against.keys(), reasons, root, plan_tools)
+
+    def _choose(
+        self,
+        step: Step,
+        choice: NativeChoice,
+        uses: frozenset[Use],
+        reasons: Sequence[str],
+        root: Root,
+        plan_tools: PlanTools,
+    ) -> None:
+        """Note which tools a step gets, for the uses that nothing is against; `reasons` are those against others."""
+        key = root.name, step.platform.oci
+        problem = self._look_up(key, root, step.platform, plan_tools) if uses else ""
+        against = f"emulated: {'; '.join(reasons)}" if reasons else ""
+        text = problem or "; ".join(part for part in (self._text(key, root, uses) if uses else "", against) if part)
+        if problem or not uses:
+            self.steps[step.id] = StepAcceleration(text=text)
+            return
+        checked = choice.mode is NativeMode.CHECK and Use.COMPILERS in uses
+        log = f"chainbuild-native-{uuid.uuid4().hex}" if checked else ""
+        self.steps[step.id] = StepAcceleration(text=text, choice=choice, tools=key, uses=uses, log=log)
 
     def _is_emulated(self, platform: Platform) -> bool:
         machine = self._session.builder_platform(platform)
@@ -140,17 +162,17 @@ class Acceleration:
         existing = plan_tools(graph).existing
         return read_tools(self._session.registries, existing) if existing is not None else tools
 
-    def _text(self, key: tuple[str, str], root: Root) -> str:
+    def _text(self, key: tuple[str, str], root: Root, uses: frozenset[Use]) -> str:
         tools = self._tools.get(key)
         platform = Platform.parse(key[1]).name
         if tools is None:
             return f"native: tools of {key[0]} for {platform}, made first"
-        native = f"native: {tools.text} for {platform}" if tools.text else ""
-        missing = f"emulated: {tools.missing}" if tools.missing else ""
-        way_out = (
-            f"compile it once: chainbuild native {image_of(root)} --platform {platform}" if tools.compilable else ""
-        )
-        return "; ".join(part for part in (native, missing, way_out) if part)
+        native, missing = tools.text(uses), tools.missing(uses)
+        parts = [f"native: {native} for {platform}"] if native else []
+        parts += [f"emulated: {missing}"] if missing else []
+        if tools.compilable and Use.COMPILERS in uses:
+            parts.append(f"compile it once: chainbuild native {image_of(root)} --platform {platform}")
+        return "; ".join(parts)
 
     # The run ----------------------------------------------------------------------------------------------------------
 
@@ -161,7 +183,7 @@ class Acceleration:
                 if key not in self._tools:
                     self._tools[key] = self._best(read_tools(self._session.registries, source.make()), root, plan_tools)
             except ChainbuildError as error:
-                yield f"native tools of {key[0]} could not be made, so compilers are emulated: {error.message}"
+                yield f"native tools of {key[0]} could not be made, so everything is emulated: {error.message}"
                 continue
             yield from self._without_a_start(key)
         for step, found in self.steps.items():
@@ -179,32 +201,33 @@ class Acceleration:
         except ChainbuildError as error:
             del self._tools[key]
             yield (
-                f"the builder starts no native programs in builds for {tools.platform.name}, so compilers are emulated:"
+                f"the builder starts no native programs in builds for {tools.platform.name}, so everything is emulated:"
                 f" {error.message}. {emulation_hint(tools.platform)}"
             )
 
     def _log_of(self, step: StepId, found: StepAcceleration) -> CheckLog | None:
         """Return the log of a step's check; None if nothing is checked."""
         tools = self._tools.get(found.tools) if found.tools else None
-        if tools is None or not tools.native or not found.log:
+        if tools is None or not tools.offered([Use.COMPILERS]) or not found.log:
             return None
         return CheckLog(step=step, tools=tools, name=found.log, percent=found.choice.percent)
 
     def applied(self, step: Step, spec: BuildSpec) -> BuildSpec:
         """Return the specification of a step's build with the native tools in it, if it gets any."""
         tools, found = self._tools_of(step)
-        if tools is None or found is None or not tools.native:
+        if tools is None or found is None:
             return spec
         raw = spec.source if spec.source is not None else step.read_dockerfile()
-        lines = self._lines(step, parse(raw, spec.shown))
-        if not lines:
+        runs = self._uses_by_line(step, parse(raw, spec.shown)).items()
+        flags = ((line, tools.flags(uses & found.uses, found.log, found.choice.percent)) for line, uses in runs)
+        added = tuple((line, words) for line, words in flags if words)
+        if not added:
             return spec
         return replace(
             spec,
             source=raw,
             ignore=spec.ignore if spec.source is not None else own_ignore(step.dockerfile),
-            run_lines=lines,
-            run_flags=tools.flags(found.log, found.choice.percent),
+            run_flags=added,
         )
 
     def verdicts(self, step: Step) -> Mapping[str, str]:
@@ -217,15 +240,19 @@ class Acceleration:
 
     def notes(self, step: Step) -> Mapping[str, str]:
         """Return the notes of a record about the tools that its build used."""
-        tools, _ = self._tools_of(step)
-        return {"native": f"{tools.text} ({tools.image})"} if tools is not None and tools.native else {}
+        tools, found = self._tools_of(step)
+        text = tools.text(found.uses) if tools is not None and found is not None else ""
+        return {"native": f"{text} ({tools.image})"} if tools is not None and text else {}
 
     def _tools_of(self, step: Step) -> tuple[Tools | None, StepAcceleration | None]:
         found = self.steps.get(step.id)
         return (self._tools.get(found.tools) if found is not None and found.tools else None), found
 
-    def _lines(self, step: Step, dockerfile: Dockerfile) -> tuple[int, ...]:
-        return compiling_runs(
+    def _uses(self, step: Step, dockerfile: Dockerfile) -> frozenset[Use]:
+        return frozenset[Use]().union(*self._uses_by_line(step, dockerfile).values())
+
+    def _uses_by_line(self, step: Step, dockerfile: Dockerfile) -> Mapping[int, frozenset[Use]]:
+        return native_runs(
             dockerfile,
             args=_args(step),
             platform=step.platform,
@@ -257,25 +284,35 @@ class _Roots:
         self._steps = graph.by_id
         self._found = found
         self._known: dict[str, Root | None] = {}
-        self._writers: dict[StepId, str] = {}
+        self._written: dict[StepId, Mapping[Use, str]] = {}
 
     def of(self, step: Step) -> Root | str:
         """Return the root that a step is built on, or why it gets no native tools."""
+        root = self._root(_parent(self._below(step)[-1]))
+        if root is None or root.distribution not in IMAGES or not root.suite:
+            return f"emulated: not a {' or '.join(name.capitalize() for name in IMAGES)} root"
+        return root
+
+    def against(self, step: Step, root: Root) -> dict[Use, str]:
+        """Return why a step gets no native tools for some uses: files of its own are where they would be mounted."""
+        found: dict[Use, str] = {}
+        # From the lowest step, so that each Dockerfile is read once.
+        for one in reversed(self._below(step)):
+            if one.id not in self._written:
+                self._written[one.id] = _written_by(one)
+            found = {**self._written[one.id], **found}
+        if root.own_specs:
+            found.setdefault(Use.COMPILERS, f"its base has a specs file of GCC of its own, {root.own_specs}")
+        if root.own_entry:
+            found.setdefault(Use.PACKAGES, f"packages, because its base has a program {root.own_entry} of its own")
+        return found
+
+    def _below(self, step: Step) -> Sequence[Step]:
+        """Return a step, its parent, and so on."""
         below = [step]
         while (image := _parent(below[-1])) is not None and image.from_step is not None:
             below.append(self._steps[image.from_step])
-        # From the lowest step, so that each Dockerfile is read once.
-        writer = ""
-        for one in reversed(below):
-            writer = writer or self._writers.setdefault(one.id, _writer(one))
-        if writer:
-            return f"emulated: {writer} writes a specs file of GCC"
-        root = self._root(image)
-        if root is None or root.distribution not in IMAGES or not root.suite:
-            return f"emulated: not a {' or '.join(name.capitalize() for name in IMAGES)} root"
-        if root.own_specs:
-            return f"emulated: its base has a specs file of GCC of its own, {root.own_specs}"
-        return root
+        return below
 
     def _root(self, image: ImageInput | None) -> Root | None:
         resolved = self._found.get((str(image.source), image.platform.oci)) if image is not None else None
@@ -294,9 +331,12 @@ def _parent(step: Step) -> ImageInput | None:
     return next((image for image in step.images if image.name == step.parent), None)
 
 
-def _writer(step: Step) -> str:
-    """Return the step's name if it writes a specs file of GCC."""
+def _written_by(step: Step) -> Mapping[Use, str]:
+    """Return what a step writes where native tools would be mounted, by their use."""
     try:
-        return step.name if writes_specs(parse(step.read_dockerfile(), str(step.dockerfile))) else ""
+        dockerfile = parse(step.read_dockerfile(), str(step.dockerfile))
     except OSError:
-        return ""
+        return {}
+    entry = own_entry(dockerfile, step.context)
+    found = {Use.COMPILERS: f"{step.name} writes a specs file of GCC"} if writes_specs(dockerfile) else {}
+    return {**found, Use.PACKAGES: f"packages, because {step.name} may write {entry}"} if entry else found

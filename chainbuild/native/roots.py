@@ -15,6 +15,7 @@ from msgspec import Struct
 from chainbuild.errors import NotReadyError
 from chainbuild.host.folders import write_whole
 from chainbuild.host.user_folders import cache_home
+from chainbuild.native.runs import ENTRIES
 from chainbuild.patterns import regex
 from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.images import RemoteImage
@@ -24,18 +25,20 @@ from chainbuild.values import decode_json
 _RELEASE: Final = ("/usr/lib/os-release", "/etc/os-release")
 _SPECS: Final = regex(r"/usr/lib/gcc/[^/]+/specs")
 _MOST: Final = 1 << 16
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 class Root(Struct, frozen=True, kw_only=True):
     """The root file system of an image: its distribution's ID and code name (os-release), empty if unknown.
 
-    `own_specs`: the path of a specs file of GCC that the image has; empty if none.
+    `own_specs`: the path of a specs file of GCC that the image has; empty if none. `own_entry`: the same of a file where
+    native package tools are mounted.
     """
 
     distribution: str = ""
     suite: str = ""
     own_specs: str = ""
+    own_entry: str = ""
 
     @property
     def name(self) -> str:
@@ -50,7 +53,7 @@ def read_root(registries: Registries, image: RemoteImage) -> Root:
     if known is not None:
         return known
     releases: dict[str, str] = {}
-    own_specs = ""
+    own_specs = own_entry = ""
     for layer in reversed(image.layers):
         for member in layer_members(registries, image.reference, layer):
             path = absolute(member.name)
@@ -58,9 +61,16 @@ def read_root(registries: Registries, image: RemoteImage) -> Root:
                 releases[path] = b"".join(member.chunks()).decode("utf-8", "replace")
             elif _SPECS.fullmatch(path):
                 own_specs = path
+            elif path in ENTRIES:
+                own_entry = path
     text = next((releases[path] for path in _RELEASE if path in releases), "")
     values = os_release(text)
-    root = Root(distribution=values.get("ID", ""), suite=values.get("VERSION_CODENAME", ""), own_specs=own_specs)
+    root = Root(
+        distribution=values.get("ID", ""),
+        suite=values.get("VERSION_CODENAME", ""),
+        own_specs=own_specs,
+        own_entry=own_entry,
+    )
     _remember(memory, root)
     return root
 

@@ -1,8 +1,9 @@
-"""Choose the RUN instructions that get native tools: those that may compile something, on the platform of the step."""
+"""Choose the RUN instructions that get native tools: those that may compile or install something, on the step's platform."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
 from typing import Final
 
 from chainbuild.dockerfile.evaluation import foreign_frontend
@@ -16,7 +17,21 @@ MOUNTED: Final = "/.chainbuild-native"
 """Where the tools are mounted; `utilities/native` has the same paths in it."""
 CHECKED: Final = "/.chainbuild-native-check"
 
-_PLACES: Final = (f"{MOUNTED}/", f"{CHECKED}/", "/usr/lib/gcc/")
+ENTRIES: Final = tuple(f"/usr/local/sbin/{name}" for name in ("apt-get", "apt", "dpkg"))
+"""Where native package tools are mounted: in PATH, before the folder of the image's own ones."""
+
+
+class Use(StrEnum):
+    """What native tools are used for."""
+
+    COMPILERS = "compilers"
+    PACKAGES = "packages"
+
+
+_PLACES: Final[Mapping[Use, tuple[str, ...]]] = {
+    Use.COMPILERS: (f"{MOUNTED}/", f"{CHECKED}/", "/usr/lib/gcc/"),
+    Use.PACKAGES: (f"{MOUNTED}/", *ENTRIES),
+}
 
 # Commands that start no compiler. All others may, so that scripts and build tools nobody has heard of are covered.
 _HARMLESS_NAMES: Final = (
@@ -53,12 +68,13 @@ _LEADING: Final = frozenset(
 _ASSIGNMENT: Final = regex(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
 _SEPARATOR: Final = regex(r"&&|\|\||[;\n|&]|\$\(|`")
 _PACKAGE_TOOLS: Final = frozenset({"apt", "apt-get", "aptitude", "dpkg"})
+_ENTERED: Final = frozenset(entry.rpartition("/")[2] for entry in ENTRIES)
 _REMOVING: Final = frozenset({"remove", "purge", "autoremove", "autopurge", "-r", "-P", "--purge"})
 # GCC reads a file of this name; a Dockerfile that writes one would write into the mounted one.
 _SPECS: Final = regex(r"dumpspecs|/specs\b")
 
 
-def compiling_runs(
+def native_runs(
     dockerfile: Dockerfile,
     *,
     args: Mapping[str, str],
@@ -66,13 +82,13 @@ def compiling_runs(
     build_platform: Platform,
     contexts: frozenset[str] = frozenset(),
     target: str | None = None,
-) -> tuple[int, ...]:
-    """Return the first lines of the RUN instructions that get native tools when the Dockerfile is built for `platform`.
+) -> Mapping[int, frozenset[Use]]:
+    """Return the uses of native tools by the first lines of RUN instructions, when the Dockerfile is built for `platform`.
 
     A stage for another platform is left alone, and so is a Dockerfile whose frontend is not Docker's.
     """
-    if foreign_frontend(dockerfile, args) or writes_specs(dockerfile):
-        return ()
+    if foreign_frontend(dockerfile, args):
+        return {}
     graph = resolve_stages(
         dockerfile,
         args=args,
@@ -83,13 +99,15 @@ def compiling_runs(
         parents={},
     )
     stages = (graph.stages[index] for index in graph.reachable)
-    return tuple(
-        found.line
+    runs = {
+        found.line: _uses(found)
         for stage in stages
         if stage.platform == platform.oci and not stage.replaced_by
         for found in stage.stage.instructions
-        if found.keyword == "RUN" and found.pieces and _is_to_be_native(found)
-    )
+        if found.keyword == "RUN" and found.pieces
+    }
+    without = {Use.COMPILERS} if writes_specs(dockerfile) else set[Use]()
+    return {line: uses - without for line, uses in runs.items() if uses - without}
 
 
 def writes_specs(dockerfile: Dockerfile) -> bool:
@@ -97,14 +115,23 @@ def writes_specs(dockerfile: Dockerfile) -> bool:
     return any(_SPECS.search(_text(found)) for stage in dockerfile.stages for found in stage.instructions)
 
 
-def _is_to_be_native(run: Instruction) -> bool:
-    return may_compile(run) and not _removes_compilers(run) and not _is_in_the_way(run)
+def _uses(run: Instruction) -> frozenset[Use]:
+    commands = _started(run)
+    compiles = not _HARMLESS.issuperset(commands)
+    uses = {Use.PACKAGES} if compiles or _ENTERED.intersection(commands) else set[Use]()
+    if compiles and not _removes_compilers(run):
+        uses.add(Use.COMPILERS)
+    return frozenset(use for use in uses if not _is_in_the_way(run, _PLACES[use]))
 
 
 def may_compile(run: Instruction) -> bool:
     """Return whether a RUN starts a command that may start a compiler."""
-    commands = [run.words[0].rpartition("/")[2]] if run.json and run.words else _commands(_text(run))
-    return any(command not in _HARMLESS for command in commands)
+    return not _HARMLESS.issuperset(_started(run))
+
+
+def _started(run: Instruction) -> Collection[str]:
+    """Return the names of the commands that a RUN starts."""
+    return [run.words[0].rpartition("/")[2]] if run.json and run.words else list(_commands(_text(run)))
 
 
 def _text(found: Instruction) -> str:
@@ -156,13 +183,13 @@ def _removes_compilers(run: Instruction) -> bool:
     return removes and (not installed or not removed <= installed)
 
 
-def _is_in_the_way(run: Instruction) -> bool:
+def _is_in_the_way(run: Instruction, places: Collection[str]) -> bool:
     """Return whether a mount of the instruction's own covers the places of the tools."""
     for mount in run.flag_values("mount"):
         for start, end in csv_fields(mount):
             name, _, value = mount[start:end].partition("=")
             if name.lower() in {"target", "dst", "destination"}:
                 path = value.rstrip("/")
-                if any(place.startswith(f"{path}/") or path.startswith(place) for place in _PLACES):
+                if any(place.startswith(f"{path}/") or path.startswith(place) for place in places):
                     return True
     return False

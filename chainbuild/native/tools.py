@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from chainbuild.host.folders import scratch_folder
 from chainbuild.host.package_data import shipped
 from chainbuild.model import BuildArg, Chain, ChangeTolerance, Graph, ImageInput, Step, StepKind
 from chainbuild.native.roots import Root
-from chainbuild.native.runs import CHECKED, MOUNTED
+from chainbuild.native.runs import CHECKED, ENTRIES, MOUNTED, Use
 from chainbuild.references import ChainRegistry, ImageReference, Platform
 from chainbuild.registry.contents import save_file
 from chainbuild.registry.images import RemoteImage
@@ -28,6 +28,11 @@ ROOT_IMAGE: Final = "ROOT_IMAGE"
 COMPILERS_IMAGE: Final = "COMPILERS_IMAGE"
 GCC: Final = "gcc"
 """GCC's name in the list of versions."""
+_NAMES: Final[Mapping[Use, frozenset[str]]] = {
+    Use.COMPILERS: frozenset({"binutils", GCC}),
+    Use.PACKAGES: frozenset({"apt", "dpkg"}),
+}
+"""What the tools for each use are called in the list of versions."""
 REFRESH_AFTER: Final = 30 * 86400.0
 """The age in seconds after which tools are made anew: the distribution may have newer compilers."""
 TOLERANCE: Final = ChangeTolerance(outside=True, flag="native tools")
@@ -55,27 +60,42 @@ class Tools(Struct, frozen=True, kw_only=True):
     native: Mapping[str, str] = field(default_factory=dict)
     emulated: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def text(self) -> str:
-        """What is native, for the plan; empty if nothing is."""
-        return ", ".join(f"{name} {version}" for name, version in self.native.items())
+    def text(self, uses: Collection[Use]) -> str:
+        """Return what is native for some uses, for the plan; empty if nothing is."""
+        return ", ".join(f"{name} {version}" for name, version in self.native.items() if _is_for(name, uses))
 
-    @property
-    def missing(self) -> str:
-        """What is not native and why, for the plan; empty if everything is."""
-        return "; ".join(f"{name} {_with_reason(*text.partition(' '))}" for name, text in self.emulated.items())
+    def missing(self, uses: Collection[Use]) -> str:
+        """Return what is not native and why, for the plan; empty if everything is."""
+        found = ((name, text.partition(" ")) for name, text in self.emulated.items() if _is_for(name, uses))
+        return "; ".join(f"{name} {_with_reason(*parts)}" for name, parts in found)
+
+    def offered(self, uses: Collection[Use]) -> frozenset[Use]:
+        """Return those of the uses for which there is a native program."""
+        return frozenset(use for use in uses if not _NAMES[use].isdisjoint(self.native))
 
     @property
     def compilable(self) -> str:
         """The version of GCC that is emulated here and that the distribution has the source of; empty if there is none."""
         return self.emulated.get(GCC, "").partition(" ")[0]
 
-    def flags(self, log: str = "", percent: int = 100) -> tuple[str, ...]:
-        """Return the flags of a RUN that make the tools available. `log`: the id of a check's log, `percent` its share."""
+    def flags(self, uses: Collection[Use], log: str = "", percent: int = 100) -> tuple[str, ...]:
+        """Return the flags of a RUN that make the tools available; none if there are no tools for these uses.
+
+        `log`: the id of a check's log, `percent` its share.
+        """
+        offered = self.offered(uses)
         base = f"--mount=type=bind,from={self.image}"
-        specs = f"/usr/lib/gcc/{TRIPLETS[self.platform.oci]}/specs"
-        flags = (f"{base},source=/tools,target={MOUNTED}", f"{base},source=/specs,target={specs}")
-        return (*flags, f"--mount=type=cache,id={log},target={check_folder(log, percent)}") if log else flags
+        flags = [f"{base},source=/tools,target={MOUNTED}"] if offered else []
+        if Use.COMPILERS in offered:
+            flags.append(f"{base},source=/specs,target=/usr/lib/gcc/{TRIPLETS[self.platform.oci]}/specs")
+            flags += [f"--mount=type=cache,id={log},target={check_folder(log, percent)}"] if log else []
+        if Use.PACKAGES in offered:
+            flags += [f"{base},source=/tools/entry,target={entry}" for entry in ENTRIES]
+        return tuple(flags)
+
+
+def _is_for(name: str, uses: Collection[Use]) -> bool:
+    return any(name in _NAMES[use] for use in uses)
 
 
 def check_folder(name: str, percent: int) -> str:

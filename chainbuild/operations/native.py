@@ -13,6 +13,7 @@ from chainbuild.execution.session import Session
 from chainbuild.execution.tool_runs import make_tools, plan_tools
 from chainbuild.model import Graph
 from chainbuild.native.roots import Root
+from chainbuild.native.runs import Use
 from chainbuild.native.tools import IMAGES, Tools, compiled_graph, read_tools, tools_graph
 from chainbuild.references import ImageReference, Platform
 from chainbuild.step_id import StepId
@@ -33,7 +34,7 @@ def make_all(
         except ChainbuildError as error:
             errors.append(error)
         else:
-            session.emit(Message(text=f"native for {platform.name}: {tools.text or 'nothing'}"))
+            session.emit(Message(text=f"native for {platform.name}: {tools.text(frozenset(Use)) or 'nothing'}"))
     session.emit(RunFinished(seconds=time.monotonic() - started, succeeded=not errors))
     return tuple(errors)
 

@@ -117,7 +117,7 @@ class Rig:
         self.linker = self.tools / "linker" / "real-ld"
         self.assembler = self.tools / "assembler" / "as"
         places = [f'-DTOOLS="{self.tools}"', f'-DCHECK="{self.check}"']
-        compiled(FRONT.read_text(), self.program, *places, *flags)
+        compiled(FRONT.read_text(), self.program, f"-I{FRONT.parent}", *places, *flags)
         for alias in (self.linker, self.assembler):
             alias.parent.mkdir()
             shutil.copy(self.program, alias)

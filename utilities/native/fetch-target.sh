@@ -1,7 +1,8 @@
 #!/bin/sh
-# Unpack into /target what a fresh `g++ gfortran` of the distribution has on another platform, as apt would install it today.
+# Unpack into /target what a fresh `g++ gfortran` of the distribution has on another platform, as apt would install it today,
+# and further packages, if the distribution has them.
 #
-# usage: fetch-target.sh ARCHITECTURE   (BuildKit's TARGETARCH, one of a platform with native tools)
+# usage: fetch-target.sh ARCHITECTURE [PACKAGE...]   (BuildKit's TARGETARCH, one of a platform with native tools)
 #
 # Out: /target; /target-packages, "NAME VERSION" lines; /architecture, Debian's name of the platform.
 set -eu
@@ -9,6 +10,7 @@ case $1 in
   ppc64le) target=ppc64el ;;
   *) target=$1 ;;
 esac
+shift
 echo "$target" >/architecture
 mkdir -p /apt/lists/partial /apt/archives/partial
 : >/apt/status
@@ -20,7 +22,11 @@ Dir::State { Lists "/apt/lists"; Status "/apt/status"; };
 END
 export APT_CONFIG=/apt/apt.conf
 apt-get -q update
-apt-get -q install --yes --download-only g++ gfortran
+for package in "$@"; do
+  shift
+  if apt-cache show "$package" >/dev/null 2>&1; then set -- "$@" "$package"; fi
+done
+apt-get -q install --yes --download-only g++ gfortran "$@"
 for name in bin lib lib64 sbin; do
   mkdir -p "/target/usr/$name"
   ln -s "usr/$name" "/target/$name"

@@ -12,7 +12,6 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,6 +24,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "identify.h"
 
 #ifndef TOOLS /* tests have them elsewhere */
 #define TOOLS "/.chainbuild-native"
@@ -54,9 +55,6 @@ static const char *base_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* Return whether a part of a file of `whole` bytes is inside it, whatever the numbers are. */
-static int within(Elf64_Off start, Elf64_Xword size, size_t whole) { return start <= whole && size <= whole - start; }
-
 /* Configuration -------------------------------------------------------------------------------------------------------*/
 
 static int read_config(const char *id, struct config *config)
@@ -80,36 +78,14 @@ static int read_config(const char *id, struct config *config)
     return config->tool[0] != 0;
 }
 
-/* Write the build ID of an ELF file (64 bit, little-endian) in hexadecimal; nothing if it has none. */
+/* Write the build ID of an ELF file in hexadecimal; nothing if it has none. */
 static void build_id(const char *path, char id[128])
 {
     unsigned char head[4096];
-    Elf64_Ehdr elf;
-    id[0] = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return;
-    ssize_t size = pread(file, head, sizeof head, 0);
-    close(file);
-    if (size < (ssize_t)sizeof(Elf64_Ehdr) || memcmp(head, ELFMAG, SELFMAG) || head[EI_CLASS] != ELFCLASS64) return;
-    memcpy(&elf, head, sizeof elf);
-    for (int i = 0; i < elf.e_phnum; i++) {
-        Elf64_Phdr part;
-        if (!within(elf.e_phoff, (Elf64_Xword)i * elf.e_phentsize + sizeof part, (size_t)size)) return;
-        memcpy(&part, head + elf.e_phoff + (size_t)i * elf.e_phentsize, sizeof part);
-        if (part.p_type != PT_NOTE || part.p_offset > (size_t)size) continue;
-        size_t rest = (size_t)size - part.p_offset, end = part.p_offset + (part.p_filesz < rest ? part.p_filesz : rest);
-        for (size_t note = part.p_offset; note + sizeof(Elf64_Nhdr) <= end;) {
-            Elf64_Nhdr header;
-            memcpy(&header, head + note, sizeof header);
-            size_t data = note + sizeof header + (((size_t)header.n_namesz + 3) & ~(size_t)3);
-            if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 && header.n_descsz <= 60
-                && data + header.n_descsz <= end) {
-                for (unsigned k = 0; k < header.n_descsz; k++) sprintf(id + 2 * k, "%02x", head[data + k]);
-                return;
-            }
-            note = data + (((size_t)header.n_descsz + 3) & ~(size_t)3);
-        }
-    }
+    ssize_t size = file < 0 ? 0 : pread(file, head, sizeof head, 0);
+    if (file >= 0) close(file);
+    build_id_in(head, size > 0 ? (size_t)size : 0, id);
 }
 
 /* Find a program in a list of folders, separated by colons, as the compiler does. */

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Lay out the native tools for an emulated root in /out, from the packages of this root's distribution.
+# Lay out the native compilers for an emulated root in /out, from the packages of this root's distribution, and the libraries of
+# all native programs, including those of make-programs.sh, which runs before.
 #
 # In: /target and /target-packages, as fetch-target.sh makes them; this root, with the cross tools that are installed;
 # /compilers, if there are any that make-compilers.sh made; front.c beside this script.
@@ -12,7 +13,6 @@ triplet=$(ls /target/usr/lib/gcc)
 version=$(ls "/target/usr/lib/gcc/$triplet" | sort -n | tail -n 1)
 packages=$(echo "$triplet" | tr _ -)
 mkdir -p /out/content/tools/ids /out/content/tools/linker /out/content/tools/assembler /out/content/tools/real /out/content/tools/lib
-: >/out/versions
 
 own_version() { sed -n "s/^$1 //p" /target-packages | head -n 1; }
 # The version of a cross compiler's package says from which version of the compiler it was made: 14.2.0-19cross1.
@@ -103,7 +103,8 @@ plugin=$(ls /usr/lib/gcc-cross/*/*/liblto_plugin.so /usr/libexec/gcc-cross/*/*/l
 cp -L "$plugin" /out/content/tools/lib/
 
 # The native programs bring their loader and libraries, so that they need nothing of the image's root.
-for program in /out/content/tools/real/* "$plugin"; do ldd "$program" 2>/dev/null; done \
+find /out/content/tools/real /out/content/tools/perl "$plugin" -type f 2>/dev/null \
+  | while read -r program; do ldd "$program" 2>/dev/null || true; done \
   | sed -n 's|.* => \(/[^ ]*\) (.*|\1|p' | sort -u \
   | while read -r library; do cp -L "$library" /out/content/tools/lib/; done
 cp -L "$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')" /out/content/tools/lib/loader

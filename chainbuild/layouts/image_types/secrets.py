@@ -181,7 +181,7 @@ def _mount_secrets(
         mounts[resolved.stage.index] = current
     text = apply_edits(image.raw, edits)
     for mounted, numbers in runs.items():
-        text = add_run_flags(text, numbers, (mount.flag for mount in mounted))
+        text = add_run_flags(text, dict.fromkeys(numbers, tuple(mount.flag for mount in mounted)))
     last = graph.stages[-1].stage.index if graph.stages else 0
     return MountedSecrets(text=text, mounts=mounts.get(last, ()), lines=tuple(lines))
 

@@ -97,7 +97,7 @@ def _spec(
         spec,
         source=source,
         pins=tuple(pin for pin in spec.pins if pin.place.line < line),
-        run_lines=tuple(number for number in spec.run_lines if number < line),
+        run_flags=tuple((number, flags) for number, flags in spec.run_flags if number < line),
         contexts=contexts,
         secrets=tuple(secrets),
         target=None,

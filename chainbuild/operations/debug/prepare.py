@@ -125,7 +125,7 @@ def prepare(preparation: Preparation, environ: Mapping[str, str], ask: Ask | Non
         variables=variables,
         folder=state.folder,
         pins=spec.pins,
-        more=spec.run_flags if instruction.line in spec.run_lines else (),
+        more=dict(spec.run_flags).get(instruction.line, ()),
         escape=subject.dockerfile.escape,
     )
     values = secret_values(mounts, spec.secrets, environ, ask)

@@ -226,7 +226,7 @@ HIDDEN = " --mount=type=bind,from=localhost:5000/t@sha256:0,source=/a,target=/.a
 
 def test_added_flags_are_hidden_everywhere() -> None:
     events: list[Event] = []
-    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=HIDDEN)
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=[HIDDEN])
     name = f"[2/2] RUN{HIDDEN} --mount=type=cache,target=/d make"
     failure = vertex(name=name, error=f'process "/bin/sh -c make" of RUN{HIDDEN} make did not complete')
     for part in (vertex(name=name), log("one\n"), failure):
@@ -240,6 +240,6 @@ def test_added_flags_are_hidden_everywhere() -> None:
 
 def test_other_flags_are_not_hidden() -> None:
     events: list[Event] = []
-    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=HIDDEN)
+    progress = Progress(StepId.parse("amd64/stock/10-base"), events.append, hidden=[HIDDEN])
     progress.feed(json.dumps(vertex(name="[2/2] RUN --mount=type=cache,target=/c make")))
     assert "RUN --mount=type=cache,target=/c make" in repr(events)

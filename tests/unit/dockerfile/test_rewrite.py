@@ -204,17 +204,19 @@ MOUNTS = ("--mount=type=bind,from=localhost:5000/t@sha256:0,source=/a,target=/.a
 )
 def test_add_run_flags_writes_after_the_keyword_of_each_run(before: str, after: str) -> None:
     added = "".join(f" {mount}" for mount in MOUNTS)
-    assert add_run_flags(before.encode(), range(100), MOUNTS) == after.replace("{}", added).encode()
+    assert add_run_flags(before.encode(), dict.fromkeys(range(100), MOUNTS)) == after.replace("{}", added).encode()
 
 
 def test_add_run_flags_changes_only_the_lines_asked_for() -> None:
     raw = b"FROM a\nRUN x\nFROM b\nRUN y\nFROM c\nRUN z\n"
-    assert add_run_flags(raw, {1, 4, 5}, ["--network=none"]) == raw.replace(b"RUN y", b"RUN --network=none y")
+    flags = {1: ["--mount=a"], 4: ["--network=none"], 5: ["--mount=b"], 6: ["--mount=c", "--mount=d"]}
+    written = raw.replace(b"RUN y", b"RUN --network=none y").replace(b"RUN z", b"RUN --mount=c --mount=d z")
+    assert add_run_flags(raw, flags) == written
 
 
 def test_add_run_flags_keeps_variables() -> None:
     flag = "--mount=type=secret,id=a,target=${A}/$B"
-    assert add_run_flags(b"FROM a\nRUN x", {2}, [flag]) == f"FROM a\nRUN {flag} x".encode()
+    assert add_run_flags(b"FROM a\nRUN x", {2: [flag]}) == f"FROM a\nRUN {flag} x".encode()
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_add_run_flags_keeps_variables() -> None:
 )
 def test_add_run_flags_refuses_flags_that_need_quotes(flag: str) -> None:
     with pytest.raises(ValueError, match="cannot be written"):
-        add_run_flags(b"FROM a\nRUN x", {2}, [flag])
+        add_run_flags(b"FROM a\nRUN x", {2: [flag]})
 
 
 def without_flags(found: Instruction, flags: int) -> tuple[object, ...]:
@@ -236,7 +238,7 @@ def test_dockerfile_with_added_flags_parses_to_the_same_but_for_them(raw: bytes,
     before = parse(raw, "D")
     lines = [found.line for stage in before.stages for found in stage.instructions]
     chosen = data.draw(st.sets(st.sampled_from([0, *lines])))
-    after = parse(add_run_flags(raw, chosen, MOUNTS), "D")
+    after = parse(add_run_flags(raw, dict.fromkeys(chosen, MOUNTS)), "D")
     assert (after.problems, after.syntax, after.global_args) == (before.problems, before.syntax, before.global_args)
     assert len(after.stages) == len(before.stages)
     for stage, same in zip(before.stages, after.stages, strict=True):
@@ -246,4 +248,4 @@ def test_dockerfile_with_added_flags_parses_to_the_same_but_for_them(raw: bytes,
             assert without_flags(new, added) == without_flags(old, 0)
             assert not added or [f"--{flag.name}={flag.value}" for flag in new.flags[:2]] == list(MOUNTS)
     text = "".join(f" {mount}" for mount in MOUNTS).encode()
-    assert add_run_flags(raw, chosen, MOUNTS).replace(text, b"") == raw
+    assert add_run_flags(raw, dict.fromkeys(chosen, MOUNTS)).replace(text, b"") == raw

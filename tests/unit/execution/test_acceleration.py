@@ -71,6 +71,16 @@ def texts(world: World, options: ExecutionOptions | None = None) -> dict[StepId,
         return dict(plan_acceleration(plan_run(graph, session, options), session, options).texts)
 
 
+def lines_of(spec: BuildSpec) -> tuple[int, ...]:
+    """Return the lines of the RUN instructions that got native tools."""
+    return tuple(line for line, _ in spec.run_flags)
+
+
+def flags_of(world: World, step: StepId) -> tuple[str, ...]:
+    """Return the flags of the only RUN of a step that got native tools; none if there is no such RUN."""
+    return next((flags for _, flags in spec_of(world, step).run_flags), ())
+
+
 def spec_of(world: World, step: StepId) -> BuildSpec:
     (spec,) = [spec for spec in world.driver.orders if spec.step == step and spec.image]
     return spec
@@ -96,34 +106,102 @@ def test_tools_of_steps_are_in_their_runs_only(world: World) -> None:
     world.write({"stock/20-Dockerfile-blas": f"{BLAS_STEP}RUN apt-get update\nRUN cd /x && \\\n ninja\n"})
     emulated(world)
     spec = spec_of(world, BLAS)
-    assert spec.run_lines == (4, 6)
+    assert lines_of(spec) == (4, 6)
     tools = world.resolved("chainbuild/native:debian-trixie-on-amd64-aarch64", ARM64)
-    assert spec.run_flags == (
-        f"--mount=type=bind,from={tools.reference.pinned},source=/tools,target=/.chainbuild-native",
-        f"--mount=type=bind,from={tools.reference.pinned},source=/specs,target=/usr/lib/gcc/aarch64-linux-gnu/specs",
+    assert (
+        spec.run_flags[0][1]
+        == spec.run_flags[1][1]
+        == (
+            f"--mount=type=bind,from={tools.reference.pinned},source=/tools,target=/.chainbuild-native",
+            f"--mount=type=bind,from={tools.reference.pinned},source=/specs,target=/usr/lib/gcc/aarch64-linux-gnu/specs",
+        )
     )
     assert spec.source == (world.root / "stock/20-Dockerfile-blas").read_bytes()
-    assert [spec.step.name for spec in world.driver.orders if spec.run_lines] == ["10-base", "20-blas", "30-venv"]
+    assert [spec.step.name for spec in world.driver.orders if spec.run_flags] == ["10-base", "20-blas", "30-venv"]
 
 
-def test_tools_are_not_made_if_nothing_compiles(world: World) -> None:
+def all_steps_run(world: World, command: str) -> None:
     for name in ("10-Dockerfile-base", "20-Dockerfile-blas", "30-Dockerfile-venv"):
-        harmless = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG CPU\nRUN apt-get install -y gcc\n"
-        world.write({f"stock/{name}": harmless})
+        world.write({f"stock/{name}": f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nARG CPU\nRUN {command}\n"})
+
+
+def test_tools_are_not_made_if_nothing_compiles_or_installs(world: World) -> None:
+    all_steps_run(world, "rm -rf /x")
     assert emulated(world).succeeded
     assert TOOLS not in world.driver.built
     assert texts(world) == {}
 
 
+def entries_of(world: World, step: StepId) -> int:
+    return sum("source=/tools/entry,target=/usr/local/sbin/" in flag for flag in flags_of(world, step))
+
+
+def test_steps_that_install_get_package_tools_only(world: World) -> None:
+    world.driver.tools += "native apt 3.0.4\nnative dpkg 1.22.22\n"
+    all_steps_run(world, "apt-get install -y gcc")
+    outcome = emulated(world)
+    assert outcome.results[BASE].record.notes["native"].startswith("apt 3.0.4, dpkg 1.22.22 (")
+    assert (len(flags_of(world, BASE)), entries_of(world, BASE)) == (4, 3)
+    world.base("second")
+    assert texts(world)[BASE] == "native: apt 3.0.4, dpkg 1.22.22 for aarch64"
+
+
+def test_steps_that_do_both_get_both(world: World) -> None:
+    world.driver.tools += "native apt 3.0.4\nnative dpkg 1.22.22\n"
+    assert emulated(world).succeeded
+    assert (len(flags_of(world, BLAS)), entries_of(world, BLAS)) == (5, 3)
+    world.base("second")
+    assert texts(world)[BASE] == "native: binutils 2.44-3, gcc 14.2.0-19, apt 3.0.4, dpkg 1.22.22 for aarch64"
+
+
+def test_package_tools_without_native_versions_are_a_reason(world: World) -> None:
+    world.driver.tools = "emulated dpkg 1.22.22 it has no room for the name riscv64\n"
+    all_steps_run(world, "apt-get update")
+    assert emulated(world).succeeded
+    assert flags_of(world, BASE) == ()
+    world.base("second")
+    assert texts(world)[BASE] == "emulated: dpkg 1.22.22 (it has no room for the name riscv64)"
+
+
+def test_own_package_tools_are_not_hidden(world: World) -> None:
+    world.driver.tools += "native apt 3.0.4\nnative dpkg 1.22.22\n"
+    copying = f"{BLAS_STEP}COPY wrapper /usr/local/sbin/apt-get\n"
+    world.write({"stock/20-Dockerfile-blas": copying, "wrapper": "#!/bin/sh\n"})
+    assert emulated(world).succeeded
+    assert [entries_of(world, step) for step in (BASE, BLAS, VENV)] == [3, 0, 0]
+    world.base("second")
+    found = texts(world)
+    assert found[BLAS] == found[VENV]
+    assert found[VENV].endswith("; emulated: packages, because 20-blas may write /usr/local/sbin/apt-get")
+
+
+def test_own_package_tools_of_the_base_are_not_hidden(world: World) -> None:
+    world.root_of_images = Root(distribution="debian", suite="trixie", own_entry="/usr/local/sbin/apt")
+    all_steps_run(world, "apt-get update")
+    reason = "emulated: packages, because its base has a program /usr/local/sbin/apt of its own"
+    assert texts(world) == dict.fromkeys((BASE, BLAS, VENV), reason)
+    assert emulated(world).succeeded
+    assert TOOLS not in world.driver.built
+
+
+def test_packages_are_emulated_in_a_check(world: World) -> None:
+    world.driver.tools += "native apt 3.0.4\nnative dpkg 1.22.22\n"
+    assert emulated(world, CHECK).succeeded
+    assert [entries_of(world, step) for step in (BASE, BLAS, VENV)] == [0, 0, 0]
+    world.base("second")
+    found = texts(world, ExecutionOptions(native=settings(CHECK)))
+    assert found[BASE] == f"{NATIVE}; emulated: packages, because a check cannot compare them"
+
+
 def test_tools_are_not_made_for_the_builders_own_platform(world: World) -> None:
     assert world.run(world.graph((AMD64,))).succeeded
     assert {step.platform for step in world.driver.built} == {"amd64"}
-    assert [spec for spec in world.driver.orders if spec.run_lines] == []
+    assert [spec for spec in world.driver.orders if spec.run_flags] == []
 
 
 def test_steps_of_the_own_platform_stay_as_they_are(world: World) -> None:
     world.run(world.graph((AMD64, ARM64)))
-    lines = {spec.step.platform: spec.run_lines for spec in world.driver.orders if spec.step.name == "20-blas"}
+    lines = {spec.step.platform: lines_of(spec) for spec in world.driver.orders if spec.step.name == "20-blas"}
     assert lines == {"amd64": (), "aarch64": (4,)}
 
 
@@ -131,7 +209,7 @@ def test_tools_are_reused_by_later_runs(built: World) -> None:
     assert texts(built)[BASE] == NATIVE
     assert emulated(built).succeeded
     assert TOOLS not in built.driver.built
-    assert spec_of(built, BASE).run_lines == (3,)
+    assert lines_of(spec_of(built, BASE)) == (3,)
 
 
 def test_tools_are_reused_by_other_repositories(built: World) -> None:
@@ -159,7 +237,7 @@ def test_old_tools_are_used_if_new_ones_cannot_be_made(built: World) -> None:
     built.driver.fails[TOOLS] = failed(TOOLS)
     outcome = emulated(built)
     assert outcome.succeeded
-    assert spec_of(built, BASE).run_lines == (3,)
+    assert lines_of(spec_of(built, BASE)) == (3,)
 
 
 def test_tools_that_cannot_be_made_are_done_without(world: World) -> None:
@@ -168,8 +246,8 @@ def test_tools_that_cannot_be_made_are_done_without(world: World) -> None:
     assert outcome.succeeded
     assert world.driver.built[:2] == [TOOLS, BASE]
     (warning,) = world.warnings
-    assert warning.startswith("native tools of debian-trixie could not be made, so compilers are emulated: ")
-    assert spec_of(world, BASE).run_lines == ()
+    assert warning.startswith("native tools of debian-trixie could not be made, so everything is emulated: ")
+    assert lines_of(spec_of(world, BASE)) == ()
     assert "native" not in outcome.results[BASE].record.notes
 
 
@@ -177,13 +255,13 @@ def test_tools_without_a_list_of_versions_are_done_without(world: World) -> None
     world.driver.tools = "nonsense\n"
     assert emulated(world).succeeded
     assert "list of versions" in world.warnings[0]
-    assert spec_of(world, BASE).run_lines == ()
+    assert lines_of(spec_of(world, BASE)) == ()
 
 
 def test_tools_that_replace_nothing_are_not_mounted(world: World) -> None:
     world.driver.tools = "emulated gcc 12.2 the cross package is made from 12.1\n"
     outcome = emulated(world)
-    assert spec_of(world, BASE).run_lines == ()
+    assert lines_of(spec_of(world, BASE)) == ()
     assert "native" not in outcome.results[BASE].record.notes
     world.base("second")
     assert texts(world)[BASE] == (
@@ -200,10 +278,10 @@ def test_tools_that_do_not_start_are_done_without(world: World, choice: NativeCh
     assert outcome.succeeded
     (warning,) = world.warnings
     assert warning.startswith(
-        "the builder starts no native programs in builds for aarch64, so compilers are emulated: "
+        "the builder starts no native programs in builds for aarch64, so everything is emulated: "
     )
     assert "tonistiigi/binfmt --install arm64" in warning
-    assert [spec for spec in world.driver.orders if spec.run_lines] == []
+    assert [spec for spec in world.driver.orders if spec.run_flags] == []
     assert not outcome.results[BASE].record.notes.keys() & {"native"}
     assert not outcome.results[BASE].record.verdicts.keys() & {"native"}
 
@@ -231,7 +309,7 @@ def test_compilers_from_source_are_preferred(world: World, monkeypatch: pytest.M
     assert world.driver.built[0] == BASE
     assert "gcc 14.2.0-19" in outcome.results[BASE].record.notes["native"]
     compiled = world.resolved("chainbuild/native:debian-trixie-compiled-on-amd64-aarch64", ARM64)
-    assert f"from={compiled.reference.pinned}," in spec_of(world, BASE).run_flags[0]
+    assert f"from={compiled.reference.pinned}," in flags_of(world, BASE)[0]
 
 
 # The plan -------------------------------------------------------------------------------------------------------------
@@ -269,10 +347,6 @@ def test_plan_names_no_way_out_if_only_binutils_is_emulated(world: World) -> Non
         (Root(), "emulated: not a Debian or Ubuntu root"),
         (Root(distribution="alpine", suite="v3"), "emulated: not a Debian or Ubuntu root"),
         (Root(distribution="debian"), "emulated: not a Debian or Ubuntu root"),
-        (
-            Root(distribution="debian", suite="trixie", own_specs="/usr/lib/gcc/aarch64-linux-gnu/specs"),
-            "emulated: its base has a specs file of GCC of its own, /usr/lib/gcc/aarch64-linux-gnu/specs",
-        ),
     ],
 )
 def test_root_without_tools_is_a_reason(world: World, root: Root, text: str) -> None:
@@ -302,7 +376,16 @@ def test_specs_file_is_a_reason_from_its_step_on(world: World) -> None:
     world.write({"stock/20-Dockerfile-blas": f"{BLAS_STEP}RUN gcc -dumpspecs > /x\n"})
     found = texts(world)
     assert found[BASE] == FIRST
-    assert found[BLAS] == found[VENV] == "emulated: 20-blas writes a specs file of GCC"
+    assert found[BLAS] == found[VENV] == f"{FIRST}; emulated: 20-blas writes a specs file of GCC"
+    assert emulated(world).succeeded
+    assert flags_of(world, VENV) == ()
+
+
+def test_specs_file_of_the_base_is_a_reason(world: World) -> None:
+    specs = "/usr/lib/gcc/aarch64-linux-gnu/specs"
+    world.root_of_images = Root(distribution="debian", suite="trixie", own_specs=specs)
+    reason = f"emulated: its base has a specs file of GCC of its own, {specs}"
+    assert texts(world) == dict.fromkeys((BASE, BLAS, VENV), f"{FIRST}; {reason}")
 
 
 def test_switched_off_is_a_reason(world: World) -> None:
@@ -336,14 +419,14 @@ def test_step_that_is_reused_has_no_text(built: World) -> None:
 
 def test_mode_of_a_step_overrides_that_of_all(world: World) -> None:
     outcome = emulated(world, None, **{"20": OFF})
-    assert [spec_of(world, step).run_lines for step in (BASE, BLAS, VENV)] == [(3,), (), (4,)]
+    assert [lines_of(spec_of(world, step)) for step in (BASE, BLAS, VENV)] == [(3,), (), (4,)]
     assert ["native" in outcome.results[step].record.notes for step in (BASE, BLAS, VENV)] == [True, False, True]
 
 
 def test_check_has_a_log_and_a_verdict(world: World) -> None:
     world.driver.native_log = "equal cc1 a.c\nequal as -\nvaries cc1 b.c\nemulated real-ld x\n"
     outcome = emulated(world, None, **{"20": CHECK})
-    flags = {step: spec_of(world, step).run_flags for step in (BASE, BLAS, VENV)}
+    flags = {step: flags_of(world, step) for step in (BASE, BLAS, VENV)}
     assert [len(flags[step]) for step in (BASE, BLAS, VENV)] == [2, 3, 2]
     _, name, *rest = flags[BLAS][2].split(",")
     assert name.startswith("id=chainbuild-native-")
@@ -360,7 +443,7 @@ def test_check_has_a_log_and_a_verdict(world: World) -> None:
 
 def test_checks_of_two_steps_have_logs_of_their_own(world: World) -> None:
     emulated(world, NativeChoice.parse("check:5%"))
-    flags = [spec_of(world, step).run_flags[2] for step in (BASE, BLAS, VENV)]
+    flags = [flags_of(world, step)[2] for step in (BASE, BLAS, VENV)]
     assert len(set(flags)) == 3
     assert all("target=/.chainbuild-native-check/5-" in flag for flag in flags)
 
@@ -397,7 +480,7 @@ def test_builder_with_a_machine_of_the_platform_needs_no_tools(world: World, nam
     chosen = Settings(root=world.root, registry=ChainRegistry(CHAIN), builders={name: "farm"})
     assert world.build(world.graph((ARM64,)), ExecutionOptions(jobs=1), settings=chosen).succeeded
     assert world.driver.built[0] == BASE
-    assert spec_of(world, BASE).run_lines == ()
+    assert lines_of(spec_of(world, BASE)) == ()
 
 
 def test_builder_without_a_machine_of_the_platform_gets_tools(world: World) -> None:
@@ -413,7 +496,7 @@ def test_tools_run_on_the_builders_machine(world: World) -> None:
     assert world.build(world.graph((AMD64, ARM64)), ExecutionOptions(jobs=1), settings=chosen).succeeded
     tools = StepId("amd64", "native", "debian-trixie-on-aarch64")
     assert world.driver.built[0] == tools
-    lines = {spec.step.platform: spec.run_lines for spec in world.driver.orders if spec.step.name == "20-blas"}
+    lines = {spec.step.platform: lines_of(spec) for spec in world.driver.orders if spec.step.name == "20-blas"}
     assert lines == {"amd64": (4,), "aarch64": ()}
 
 
@@ -472,13 +555,13 @@ def test_native_modes_come_from_the_project_file(
     monkeypatch.chdir(world.root)
     with use_backends(world.backends):
         assert run(["build", "--plain"]) == ExitCode.DONE
-    counts = [len(spec_of(world, step).run_flags) for step in (BASE, BLAS, VENV)]
+    counts = [len(flags_of(world, step)) for step in (BASE, BLAS, VENV)]
     assert counts == [3, 0, 3]
     world.begin_again()
     world.base("second")
     with use_backends(world.backends):
         assert run(["build", "--plain", "--native=auto"]) == ExitCode.DONE
-    assert [len(spec_of(world, step).run_flags) for step in (BASE, BLAS, VENV)] == [2, 2, 2]
+    assert [len(flags_of(world, step)) for step in (BASE, BLAS, VENV)] == [2, 2, 2]
     capsys.readouterr()
     assert command(world, monkeypatch, "plan", "--native=sometimes") == ExitCode.WRONG_USE
     assert "'sometimes' is not a mode of native tools" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainbuild.dockerfile import parse
-from chainbuild.native.runs import compiling_runs, may_compile, writes_specs
+from chainbuild.native.runs import Use, may_compile, native_runs, writes_specs
 from tests.support.dockerfiles import dockerfiles
 from tests.support.world import AMD64, ARM64
 
@@ -163,9 +163,10 @@ REMOVING = [
 ]
 
 
-def lines_of(text: str, **how: object) -> tuple[int, ...]:
+def lines_of(text: str, use: Use = Use.COMPILERS, **how: object) -> tuple[int, ...]:
     values = {"args": {}, "platform": ARM64, "build_platform": AMD64} | how
-    return compiling_runs(parse(text.encode(), "Dockerfile"), **values)  # type: ignore[arg-type]
+    runs = native_runs(parse(text.encode(), "Dockerfile"), **values)  # type: ignore[arg-type]
+    return tuple(line for line, uses in runs.items() if use in uses)
 
 
 def test_tables_have_every_form_of_a_run() -> None:
@@ -210,6 +211,45 @@ def test_every_run_is_named_by_its_first_line(name: str) -> None:
     text = f"# syntax=docker/dockerfile:1\n\nFROM debian\n{name} a \\\n  b\n\nCOPY x y\n{name} apt-get update\n"
     text += f"{name} <<E\nc\nE\n{name} d"
     assert lines_of(text) == (4, 9, 12)
+
+
+INSTALLING = [
+    "apt-get update",
+    "apt-get purge -y gcc",
+    "set -e; apt install -y make && make",
+    "dpkg -i x.deb",
+    "/usr/bin/dpkg --configure -a",
+    "./prepare.sh",
+    "<<EOF\napt-get update\nEOF",
+    '["apt-get", "update"]',
+    "DEBIAN_FRONTEND=noninteractive apt-get install -y x",
+    "--mount=type=cache,target=/var/cache/apt apt-get update",
+    "--mount=type=cache,target=/usr/lib/gcc apt-get update",
+]
+NOT_INSTALLING = [
+    "echo apt-get",
+    "rm -rf /var/lib/apt/lists/*",
+    "apt-cache policy gcc",
+    *(f"--mount=type=cache,target={path} apt-get update" for path in ("/usr/local", "/usr", "/", "/usr/local/sbin")),
+    "--mount=type=bind,source=apt,target=/usr/local/sbin/apt-get apt-get update",
+    "--mount=type=tmpfs,target=/.chainbuild-native apt-get update",
+]
+
+
+@pytest.mark.parametrize("run", INSTALLING)
+def test_run_that_may_install_gets_native_package_tools(run: str) -> None:
+    assert lines_of(f"FROM debian\nRUN {run}\n", Use.PACKAGES) == (2,)
+
+
+@pytest.mark.parametrize("run", NOT_INSTALLING)
+def test_run_without_packages_gets_none(run: str) -> None:
+    assert lines_of(f"FROM debian\nRUN {run}\n", Use.PACKAGES) == ()
+
+
+def test_packages_are_native_where_compilers_are_not() -> None:
+    text = "FROM debian\nRUN apt-get install -y gcc\nRUN gcc -dumpspecs >/specs\n"
+    assert lines_of(text) == ()
+    assert lines_of(text, Use.PACKAGES) == (2, 3)
 
 
 def test_escape_directive_is_heeded() -> None:
@@ -273,10 +313,10 @@ def test_dockerfile_that_writes_specs_gets_nothing(instruction: str) -> None:
 def test_only_lines_of_runs_are_named(raw: bytes, target: str | None) -> None:
     dockerfile = parse(raw, "Dockerfile")
     how = {"args": {"X": "debian"}, "platform": ARM64, "build_platform": AMD64, "target": target}
-    lines = compiling_runs(dockerfile, **how)  # type: ignore[arg-type]
+    lines = native_runs(dockerfile, **how)  # type: ignore[arg-type]
     runs = {found.line for stage in dockerfile.stages for found in stage.instructions if found.keyword == "RUN"}
-    assert len(set(lines)) == len(lines)
     assert set(lines) <= runs
+    assert all(lines.values())
 
 
 @given(text=st.text(st.sampled_from("ab \\\n\t;&|$(`){}'\"#<>=-!/"), max_size=60))

@@ -14,7 +14,7 @@ from chainbuild.errors import DamagedContentError
 from chainbuild.execution.options import ExecutionOptions
 from chainbuild.native.check import Comparison, parse_log
 from chainbuild.native.roots import Root
-from chainbuild.native.runs import compiling_runs
+from chainbuild.native.runs import ENTRIES, Use, native_runs
 from chainbuild.native.tools import IMAGES, TRIPLETS, Tools, parse_versions, tools_graph
 from chainbuild.planning.decisions import Renewal
 from chainbuild.references import ChainRegistry, Platform
@@ -33,15 +33,27 @@ def test_versions_are_native_or_emulated() -> None:
     assert native == {"binutils": "2.40-2"}
     assert emulated == {"gcc": "12.2.0-14+deb12u1 the cross package is made from 12.2.0-14"}
     tools = Tools(image="x", platform=ARM64, native=native, emulated=emulated)
-    assert tools.text == "binutils 2.40-2"
-    assert tools.missing == "gcc 12.2.0-14+deb12u1 (the cross package is made from 12.2.0-14)"
+    assert tools.text(frozenset(Use)) == "binutils 2.40-2"
+    assert tools.missing(frozenset(Use)) == "gcc 12.2.0-14+deb12u1 (the cross package is made from 12.2.0-14)"
     assert parse_versions("") == ({}, {})
 
 
 def test_tools_without_versions_have_no_text() -> None:
     tools = Tools(image="x", platform=ARM64, emulated={"gcc": "12"})
-    assert (tools.text, tools.missing) == ("", "gcc 12")
-    assert Tools(image="x", platform=ARM64, native={"a": "1", "b": "2"}).text == "a 1, b 2"
+    assert (tools.text(frozenset(Use)), tools.missing(frozenset(Use))) == ("", "gcc 12")
+    assert (
+        Tools(image="x", platform=ARM64, native={"binutils": "1", "gcc": "2"}).text(frozenset(Use))
+        == "binutils 1, gcc 2"
+    )
+
+
+def test_tools_are_for_compilers_or_packages() -> None:
+    tools = Tools(image="x", platform=ARM64, native={"gcc": "14", "dpkg": "1.22"}, emulated={"apt": "3 old", "as": "1"})
+    assert (tools.text([Use.COMPILERS]), tools.missing([Use.COMPILERS])) == ("gcc 14", "")
+    assert (tools.text([Use.PACKAGES]), tools.missing([Use.PACKAGES])) == ("dpkg 1.22", "apt 3 (old)")
+    assert tools.offered(frozenset(Use)) == frozenset(Use)
+    assert Tools(image="x", platform=ARM64, native={"gcc": "14"}).offered(frozenset(Use)) == {Use.COMPILERS}
+    assert tools.text([]) == tools.missing([]) == ""
 
 
 @pytest.mark.parametrize(
@@ -64,21 +76,34 @@ def test_any_versions_are_read_or_damage(text: str) -> None:
 # Flags ----------------------------------------------------------------------------------------------------------------
 
 
+NATIVE = {"gcc": "14.2.0-19", "apt": "3.0.3"}
+
+
 @pytest.mark.parametrize("oci", TRIPLETS)
 @pytest.mark.parametrize("log", ["", "chainbuild-native-0123"])
-def test_flags_can_be_written_and_are_not_added_twice(oci: str, log: str) -> None:
-    tools = Tools(image=f"{CHAIN}/chainbuild/native@sha256:{'0' * 64}", platform=Platform.parse(oci))
-    flags = tools.flags(log, 5)
-    assert len(flags) == (3 if log else 2)
-    assert f"target=/usr/lib/gcc/{TRIPLETS[oci]}/specs" in flags[1]
-    written = add_run_flags(b"FROM debian\nRUN make\n", {2}, flags)
+@pytest.mark.parametrize("uses", [{Use.COMPILERS}, {Use.PACKAGES}, set(Use)])
+def test_flags_can_be_written_and_are_not_added_twice(oci: str, log: str, uses: set[Use]) -> None:
+    image = f"{CHAIN}/chainbuild/native@sha256:{'0' * 64}"
+    flags = Tools(image=image, platform=Platform.parse(oci), native=NATIVE).flags(uses, log, 5)
+    specs = [flag for flag in flags if flag.endswith(f"target=/usr/lib/gcc/{TRIPLETS[oci]}/specs")]
+    entries = [flag.rpartition("target=")[2] for flag in flags if "source=/tools/entry," in flag]
+    assert len(specs) == (Use.COMPILERS in uses)
+    assert entries == (list(ENTRIES) if Use.PACKAGES in uses else [])
+    assert len(flags) == 1 + len(specs) * (2 if log else 1) + len(entries)
+    written = add_run_flags(b"FROM debian\nRUN make\n", {2: flags})
     assert written == f"FROM debian\nRUN {' '.join(flags)} make\n".encode()
-    how = {"args": {}, "platform": ARM64, "build_platform": AMD64}
-    assert compiling_runs(parse(written, "Dockerfile"), **how) == ()  # type: ignore[arg-type]
+    again = native_runs(parse(written, "Dockerfile"), args={}, platform=ARM64, build_platform=AMD64)
+    assert uses.isdisjoint(again.get(2, ()))
+
+
+def test_tools_that_are_emulated_have_no_flags() -> None:
+    compilers = Tools(image="x", platform=ARM64, native={"gcc": "14"})
+    assert compilers.flags([Use.PACKAGES]) == Tools(image="x", platform=ARM64).flags(frozenset(Use)) == ()
+    assert compilers.flags(frozenset(Use)) == compilers.flags([Use.COMPILERS])
 
 
 def test_flags_of_a_check_mount_its_log() -> None:
-    *_, log = Tools(image="x", platform=ARM64).flags("some-id", 5)
+    *_, log = Tools(image="x", platform=ARM64, native={"gcc": "14"}).flags([Use.COMPILERS], "some-id", 5)
     assert log == "--mount=type=cache,id=some-id,target=/.chainbuild-native-check/5-some-id"
 
 

@@ -45,8 +45,7 @@ def subject(line: int = 8, raw: bytes = RAW) -> Subject:
         shown="one/10-Dockerfile-x",
         source=raw,
         pins=pins,
-        run_lines=(3, 8),
-        run_flags=("--mount=type=bind,from=tools,target=/n",),
+        run_flags=tuple((line, ("--mount=type=bind,from=tools,target=/n",)) for line in (3, 8)),
         context=Path("/tree"),
         platform=AMD64,
         args=(("BASE_IMAGE", "r/base@sha256:2"), ("A", "two")),
@@ -64,7 +63,7 @@ def test_state_is_dockerfile_before_instruction_with_files_of_container() -> Non
     assert lines[3] == f"FROM ${{BASE_IMAGE}} AS {STAGE}"
     assert lines[7:] == [f"FROM {STAGE} AS chainbuild-debug", "COPY --from=chainbuild-debug-files / /.chainbuild/"]
     assert [pin.word for pin in spec.pins] == ["debian", "other"]
-    assert spec.run_lines == (3,)
+    assert [line for line, _ in spec.run_flags] == [3]
     assert (spec.target, spec.image, spec.load) == (None, "", "chainbuild-debug:1")
     assert spec.contexts == (("chainbuild-debug-files", "/files"),)
     assert parse(spec.source, "").problems == ()
