@@ -28,8 +28,11 @@ for_architecture() {
 
 add() {
   case $1 in /*) path=$1 ;; *) path=/usr/bin/$1 ;; esac
-  [ -f "$path" ] && [ -f "/target$path" ] && ! [ -L "$path" ] || return 0
-  id=$(build_id "/target$path")
+  # Packages of older distributions have some of them in /bin, which their images have as a link to /usr/bin.
+  target=/target$path
+  [ -f "$target" ] || target=/target${path#/usr}
+  [ -f "$path" ] && [ -f "$target" ] && ! [ -L "$path" ] || return 0
+  id=$(build_id "$target")
   # A program without libraries has no loader, and starts others by itself.
   [ -n "$id" ] && readelf --program-headers "$path" | grep -q INTERP || return 0
   mkdir -p "$out/real${path%/*}"
