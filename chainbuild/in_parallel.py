@@ -17,12 +17,12 @@ STREAMS: Final = 4
 def in_parallel(
     work: Callable[[_Item], _Result], items: Iterable[_Item], *, at_once: int = AT_ONCE
 ) -> tuple[_Result, ...]:
-    """Return what `work` returns for each item, in the order of the items.
+    """Return what `work` returns for each item, in the order of the items. `at_once` 1: one after the other.
 
     Errors: that of the first item in order whose work failed; by then no other is being worked on.
     """
     todo = tuple(items)
-    if len(todo) < 2:
+    if len(todo) < 2 or at_once < 2:
         return tuple(map(work, todo))
     # Imported on demand: most commands that build nothing have one item only.
     from concurrent.futures import ThreadPoolExecutor

@@ -6,7 +6,6 @@ Pure functions. Sizes are decimal with three digits, as docker prints them. Dura
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import time
@@ -125,6 +124,8 @@ def plural(count: int, word: str, many: str = "") -> str:
 
 def perhaps_you_meant(word: str, known: Iterable[str], shown: Callable[[str], str] = repr) -> str:
     """Return `Perhaps you meant 'stock'. ` with a trailing space, or an empty text if no known word is similar."""
+    import difflib  # only for wrong words
+
     near = difflib.get_close_matches(word, sorted(known), n=1)
     return f"Perhaps you meant {shown(near[0])}. " if near else ""
 

@@ -25,7 +25,8 @@ from chainbuild.model import Step, StepKind, dependents
 from chainbuild.planning.decisions import Decision, ImageFacts, Plan
 from chainbuild.records.keys import Components
 from chainbuild.records.record import REFRESHED, Record
-from chainbuild.registry.images import RemoteImage, put_tag, resolve
+from chainbuild.references import Digest, ImageReference
+from chainbuild.registry.images import RemoteImage, images_of_tags, put_tag, resolve
 from chainbuild.step_id import StepId
 from chainbuild.step_warnings import WarningList
 from chainbuild.values import replace
@@ -45,6 +46,9 @@ class Executor:
         self._planned = {decision.step.id: decision for decision in plan.decisions}
         self._results_ids = frozenset(chain.result.id for chain in plan.graph.chains)
         self._steps = dict(plan.graph.by_id)
+        # With builds, these would be old when the last step is reused.
+        self._asks_ahead = not plan.builds
+        self._tags: Mapping[ImageReference, Digest] = {}
         self._services = services
         self._emit = services.emit
         self._jobs = options.jobs or max(1, len({chain.platform.oci for chain in plan.graph.chains}))
@@ -82,6 +86,8 @@ class Executor:
 
     def run(self) -> RunOutcome:
         """Run every step; failures are in the outcome. Any exception but a `ChainbuildError` ends the run at once."""
+        if self._asks_ahead:
+            self._tags = images_of_tags(self._services.registries, [step.reference for step in self._graph])
         waiting = dict(self._steps)
         running = Running()
         pool = ThreadPoolExecutor(max_workers=self._jobs, thread_name_prefix="step")
@@ -200,7 +206,8 @@ class Executor:
             self._reports.failed(result.step, started, error)
             raise
         self._services.before_name(result)
-        put_tag(self._services.registries, result.step.reference, record.image)
+        if self._tags.get(result.step.reference) != record.image:
+            put_tag(self._services.registries, result.step.reference, record.image)
         self._emit(
             events.StepReused(
                 step=result.step.id,

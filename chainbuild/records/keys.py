@@ -5,7 +5,6 @@ A key depends on no clock, machine path or user. What a RUN downloads is not par
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -136,6 +135,8 @@ def _file_change(old: str | None, new: str | None) -> str:
 
 def changed_lines(before: str, now: str) -> str:
     """Return where the new text differs from the old, such as `lines 3-5, 9`; numbers are lines of the new text."""
+    import difflib  # only for explanations
+
     matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
     places: list[str] = []
     removed: list[str] = []

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from chainbuild import limits
 from chainbuild.errors import NotFoundInRegistryError, RegistryBusyError, RegistryError, UnreachableError
+from chainbuild.in_parallel import AT_ONCE
 from chainbuild.patterns import regex
 from chainbuild.references import DOCKER_HUB, Digest
 from chainbuild.registry.blobs import BlobClient
@@ -72,10 +73,13 @@ class RegistryClient(BlobClient):
         """
         self.host = host
         name = urlsplit(f"//{host}").hostname or host
-        plain = is_this_machine(name) if plain_http is None else plain_http
+        here = is_this_machine(name)
+        self.at_once = 1 if here else AT_ONCE
+        """How many requests to make at the same time. On this machine, more threads would only take more CPU time."""
+        plain = here if plain_http is None else plain_http
         base = f"{'http' if plain else 'https'}://{'registry-1.docker.io' if host == DOCKER_HUB else host}"
         # Never use a proxy for this machine; for other hosts the environment may name one.
-        transport = transport or (PlainTransport() if plain and is_this_machine(name) else PooledTransport())
+        transport = transport or (PlainTransport() if plain and here else PooledTransport())
         super().__init__(Wire(host, base, transport, credentials, sleep=sleep, clock=clock, pace=pace))
         self._notice = notice
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from chainbuild import limits
-from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError
+from chainbuild.errors import DamagedContentError, NotAnImageError, NotFoundInRegistryError, RegistryError
 from chainbuild.in_parallel import STREAMS, in_parallel
 from chainbuild.references import Digest, ImageReference, Platform
 from chainbuild.registry.client import RegistryClient
@@ -134,6 +134,25 @@ def put_tag(
         return
     raw = known or client.manifest(reference.repository, digest)
     client.put_manifest(reference.repository, reference.tag_or_latest, raw.raw, raw.media_type)
+
+
+def images_of_tags(registries: Registries, references: Iterable[ImageReference]) -> Mapping[ImageReference, Digest]:
+    """Return the manifests to which references' tags point, asked at once if the registry is remote.
+
+    Tags that do not exist, and those of registries that cannot be asked now, are left out.
+    """
+    asked = tuple(references)
+
+    def digest(reference: ImageReference) -> Digest | None:
+        try:
+            manifest = registries.client(reference).head(reference.repository, reference.tag_or_latest)
+        except RegistryError:
+            return None
+        return manifest.digest if manifest is not None else None
+
+    at_once = min((registries.client(reference).at_once for reference in asked), default=1)
+    found = zip(asked, in_parallel(digest, asked, at_once=at_once), strict=True)
+    return {reference: image for reference, image in found if image is not None}
 
 
 def put_index(
@@ -326,6 +345,10 @@ def is_intact(registries: Registries, reference: ImageReference, platform: Platf
     try:
         image = resolve(registries, reference, platform)
         client = registries.client(reference)
-        return all(client.has_blob(reference.repository, layer.digest, size=layer.size) for layer in image.layers)
+
+        def has(layer: Descriptor) -> bool:
+            return client.has_blob(reference.repository, layer.digest, size=layer.size)
+
+        return all(in_parallel(has, image.layers, at_once=client.at_once))
     except (NotFoundInRegistryError, DamagedContentError, NotAnImageError):
         return False

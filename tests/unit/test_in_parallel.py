@@ -25,6 +25,7 @@ def test_results_have_the_order_of_the_items_whatever_ends_first() -> None:
 def test_one_item_is_done_by_the_caller() -> None:
     assert in_parallel(lambda _: threading.current_thread(), ["one"]) == (threading.current_thread(),)
     assert in_parallel(lambda _: threading.current_thread(), []) == ()
+    assert set(in_parallel(lambda _: threading.current_thread(), range(3), at_once=1)) == {threading.current_thread()}
 
 
 def test_first_error_in_order_is_raised() -> None:

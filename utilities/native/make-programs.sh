@@ -98,6 +98,8 @@ add_python() {
 }
 
 reason=
+loader=$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')
+"$loader" --help 2>&1 | grep -q -e --argv0 || reason="dpkg $(own_version dpkg) the C library's loader is too old"
 while read -r package names; do
   own=$(own_version "$package") native=$(native_version "$package")
   [ -n "$own" ] || continue

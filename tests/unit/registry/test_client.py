@@ -418,3 +418,8 @@ def test_registry_returning_another_digest_is_an_error(fake: FakeRegistry, make:
     fake.answers = [Answer(200, b"", {"Docker-Content-Digest": image.digest.value, "Content-Length": "3"})]
     with pytest.raises(RegistryError, match="another digest"):
         make().head("team/app", other)
+
+
+@pytest.mark.parametrize(("host", "at_once"), [("localhost:5000", 1), ("127.0.0.1", 1), ("registry.example", 8)])
+def test_remote_registries_are_asked_several_things_at_once(host: str, at_once: int) -> None:
+    assert RegistryClient(host).at_once == at_once

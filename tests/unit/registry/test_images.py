@@ -5,10 +5,19 @@ import pytest
 from chainbuild.errors import NotFoundInRegistryError, RegistryError
 from chainbuild.references import ImageReference, Platform
 from chainbuild.registry.artifacts import put_artifact, read_artifact
-from chainbuild.registry.images import copy_image, platforms_of, put_index, put_tag, read_index, replace_config, resolve
+from chainbuild.registry.images import (
+    copy_image,
+    images_of_tags,
+    platforms_of,
+    put_index,
+    put_tag,
+    read_index,
+    replace_config,
+    resolve,
+)
 from chainbuild.registry.oci import digest_of
 from chainbuild.registry.pool import Registries
-from tests.support.fake_registry import FakeRegistry
+from tests.support.fake_registry import Answer, FakeRegistry
 
 AMD64, ARM64, ARMV7 = (Platform.parse(name) for name in ("amd64", "aarch64", "armv7"))
 
@@ -211,3 +220,16 @@ def test_artifact_without_content_is_none_and_damaged_is_an_error(fake: FakeRegi
 def test_clients_are_made_once_per_host(fake: FakeRegistry, registries: Registries) -> None:
     assert registries.client("ghcr.io") is registries.client(at("ghcr.io/a/b"))
     assert registries.client("ghcr.io") is not registries.client("localhost:5000")
+
+
+def test_images_of_tags_leaves_out_what_is_not_there(fake: FakeRegistry, registries: Registries) -> None:
+    one, other = (fake.add_image(f"team/app:{tag}", layers=[tag.encode()]) for tag in ("one", "other"))
+    asked = [at(f"team/app:{tag}") for tag in ("one", "missing", "other")]
+    assert images_of_tags(registries, asked) == {asked[0]: one.digest, asked[2]: other.digest}
+    assert images_of_tags(registries, []) == {}
+
+
+def test_images_of_tags_leaves_out_what_cannot_be_asked(fake: FakeRegistry, registries: Registries) -> None:
+    fake.add_image("team/app:one", layers=[b"one"])
+    fake.answers = [Answer.error(403, "DENIED")]
+    assert images_of_tags(registries, [at("team/app:one")]) == {}
