@@ -31,12 +31,12 @@ RUN find /etc/apt -name '*.sources' -exec sed -i 's/^Types:.*/Types: deb deb-src
 _PACKAGE = """\
 ARG BASE_IMAGE
 FROM ${{BASE_IMAGE}}
-RUN cd {folder} \\
- && {prepare} \\
+RUN cd {0.folder} \\
+ && {0.prepare} \\
  && begin=$(date +%s%N) \\
- && {compile} >/out/{name}.log 2>&1 \\
- && echo $(( ($(date +%s%N) - begin) / 1000000 )) >/out/{name}.ms \\
- && {files} | LC_ALL=C sort | xargs -d '\\n' sha256sum >/out/{name}.sums
+ && {0.compile} >/out/{0.name}.log 2>&1 \\
+ && echo $(( ($(date +%s%N) - begin) / 1000000 )) >/out/{0.name}.ms \\
+ && {0.files} | LC_ALL=C sort | xargs -d '\\n' sha256sum >/out/{0.name}.sums
 """
 
 
@@ -134,14 +134,7 @@ def _write(tree: Path, packages: tuple[Package, ...]) -> None:
     option.mkdir()
     (option / "10-Dockerfile-tools").write_text(_TOOLS)
     for number, package in enumerate(packages, 2):
-        content = _PACKAGE.format(
-            name=package.name,
-            folder=package.folder,
-            prepare=package.prepare,
-            compile=package.compile,
-            files=package.files,
-        )
-        (option / f"{number}0-Dockerfile-{package.name}").write_text(content)
+        (option / f"{number}0-Dockerfile-{package.name}").write_text(_PACKAGE.format(package))
 
 
 def _take(image: str, platform: str, target: Path) -> None:

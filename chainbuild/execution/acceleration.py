@@ -125,15 +125,19 @@ class Acceleration:
     ) -> None:
         """Note which tools a step gets, for the uses that nothing is against; `reasons` are those against others."""
         key = root.name, step.platform.oci
-        problem = self._look_up(key, root, step.platform, plan_tools) if uses else ""
-        against = f"emulated: {'; '.join(reasons)}" if reasons else ""
-        text = problem or "; ".join(part for part in (self._text(key, root, uses) if uses else "", against) if part)
-        if problem or not uses:
-            self.steps[step.id] = StepAcceleration(text=text)
+        if uses and (problem := self._look_up(key, root, step.platform, plan_tools)):
+            self.steps[step.id] = StepAcceleration(text=problem)
             return
+        texts = [self._text(key, root, uses)] if uses else []
+        texts += [f"emulated: {'; '.join(reasons)}"] if reasons else []
         checked = choice.mode is NativeMode.CHECK and Use.COMPILERS in uses
-        log = f"chainbuild-native-{uuid.uuid4().hex}" if checked else ""
-        self.steps[step.id] = StepAcceleration(text=text, choice=choice, tools=key, uses=uses, log=log)
+        self.steps[step.id] = StepAcceleration(
+            text="; ".join(filter(None, texts)),
+            choice=choice,
+            tools=key if uses else None,
+            uses=uses,
+            log=f"chainbuild-native-{uuid.uuid4().hex}" if checked else "",
+        )
 
     def _is_emulated(self, platform: Platform) -> bool:
         machine = self._session.builder_platform(platform)

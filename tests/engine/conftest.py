@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 
 from chainbuild.records.garbage import is_readable
+from chainbuild.records.record import Record
 from chainbuild.records.store import RecordStore
 from chainbuild.references import ChainRegistry, Digest, ImageReference, Platform
+from chainbuild.registry.contents import absolute, layer_members
 from chainbuild.registry.http.auth import Credentials
 from chainbuild.registry.images import RemoteImage, copy_image, platforms_of, resolve
 from chainbuild.registry.pool import Registries
@@ -212,6 +214,25 @@ class Place:
     def identity(self, tag: str, platform: str = OWN) -> str:
         """Return the content identity of an image: layers and runtime configuration, without dates and history."""
         return str(self.image(tag, platform).config.content_identity)
+
+    def record(self, tag: str, platform: str = OWN) -> Record:
+        """Return the record of an image, which need not be the newest one of its key."""
+        image = self.image(tag, platform)
+        with Registries(credentials=self.credentials) as registries:
+            found = self.records(registries).of_image(self.name("any"), image.digest).record
+        assert found is not None
+        return found
+
+    def added(self, tag: str, layers: int, platform: str = OWN) -> dict[str, tuple[Any, ...]]:
+        """Return all members of an image's layers but for the lowest ones: content, kind, target, mode, owner, attributes."""
+        image, found = self.image(tag, platform), {}
+        with Registries(credentials=self.credentials) as registries:
+            for number, layer in enumerate(image.layers[layers:]):
+                for member in layer_members(registries, image.reference, layer):
+                    content = b"".join(member.chunks())
+                    facts = (member.kind, member.target, member.mode, member.uid, member.gid, member.xattrs)
+                    found[f"{number}:{absolute(member.name)}"] = (content, *facts)
+        return found
 
     # Contents of the engine ---------------------------------------------------------------------------------------
 

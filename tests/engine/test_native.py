@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 
 from chainbuild.host.package_data import shipped
-from chainbuild.records.record import Record
-from chainbuild.registry.contents import absolute, layer_members
-from chainbuild.registry.pool import Registries
 
 from .conftest import OTHER, OWN, Done, Lay, Place, docker
 
@@ -150,36 +147,20 @@ def again(place: Place, tag: str, until: str, *flags: str, code: int | None = 0)
 
 def added(place: Place, step: str, below: str) -> dict[str, Any]:
     """Return all members of the layers that a step adds to the one below it."""
-    image, lower = place.image(f"{step}-{OTHER}", OTHER), place.image(f"{below}-{OTHER}", OTHER)
-    found = {}
-    with Registries(credentials=place.credentials) as registries:
-        for number, layer in enumerate(image.layers[len(lower.layers) :]):
-            for member in layer_members(registries, image.reference, layer):
-                content = b"".join(member.chunks())
-                found[f"{number}:{absolute(member.name)}"] = (member.kind, member.target, content)
-    return found
-
-
-def record(place: Place, step: str) -> Record:
-    """Return the record of a step's image, which need not be the newest one of its key."""
-    image = place.image(f"{step}-{OTHER}", OTHER)
-    with Registries(credentials=place.credentials) as registries:
-        found = place.records(registries).of_image(place.name("any"), image.digest).record
-    assert found is not None
-    return found
+    return place.added(f"{step}-{OTHER}", len(place.image(f"{below}-{OTHER}", OTHER).layers), OTHER)
 
 
 def test_native_compilers_make_the_same_image(place: Place, accelerated: Done) -> None:
     assert accelerated.built == ["debian-trixie-on-amd64", "10-toolchain", "20-programs"]
     # A builder that rewrites times gives both images one digest, whose newest record is that of the second one.
-    notes = [record(place, "v1-code-20-programs").notes]
+    notes = [place.record(f"v1-code-20-programs-{OTHER}", OTHER).notes]
     assert again(place, "off", "20", "--native=off").built == ["20-programs"]
     native, emulated = (added(place, f"{tag}-code-20-programs", "v1-code-10-toolchain") for tag in ("v1", "off"))
     assert native.keys() == emulated.keys()
     assert {path for path in native if native[path] != emulated[path]} == set()
     names = [f"{tag}-code-20-programs-{OTHER}" for tag in ("v1", "off")]
     assert place.identity(names[0], OTHER) == place.identity(names[1], OTHER)
-    notes.append(record(place, "off-code-20-programs").notes)
+    notes.append(place.record(f"off-code-20-programs-{OTHER}", OTHER).notes)
     assert re.match(r"apt 3\.\S+, dpkg 1\.\S+, binutils 2\.44-3, gcc 14\.2\.0-19 \(", notes[0]["native"])
     assert "native" not in notes[1]
 
@@ -196,7 +177,7 @@ def test_native_compilers_leave_no_trace(place: Place, accelerated: Done) -> Non
 def test_check_compares_outputs_and_knows_other_compilers(place: Place, accelerated: Done) -> None:
     assert accelerated.code == 0
     assert again(place, "checked", "30", "--native=check", "--from", "30").built == ["30-renumbered"]
-    verdict = record(place, "checked-code-30-renumbered").verdicts["native"]
+    verdict = place.record(f"checked-code-30-renumbered-{OTHER}", OTHER).verdicts["native"]
     # The compiler with another build ID was not replaced; the assembler of the pipe was.
     assert verdict == "6 outputs compared, all equal, 1 emulated"
 
@@ -245,7 +226,9 @@ def test_native_compilers_survive_package_managers(lay_newer: Lay) -> None:
 def test_bookworm_names_what_stays_emulated(lay_once: Lay) -> None:
     place = lay_once(files={"code/10-Dockerfile-base": "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN bash -c true\n"})
     assert place.build("code", "--until", "10", platform=OTHER).built == ["debian-bookworm-on-amd64", "10-base"]
-    assert re.match(r"apt \S+, dpkg \S+, binutils 2\.40-2 \(", record(place, "v1-code-10-base").notes["native"])
+    assert re.match(
+        r"apt \S+, dpkg \S+, binutils 2\.40-2 \(", place.record(f"v1-code-10-base-{OTHER}", OTHER).notes["native"]
+    )
     done = place.run("plan", *place.words("code", "--json", "--refresh", platform=OTHER))
     (native,) = {step["native"] for step in json.loads(done.out)["steps"] if step["step"].endswith("10-base")}
     assert re.match(

@@ -27,11 +27,9 @@
 
 #include "identify.h"
 
-#ifndef TOOLS /* tests have them elsewhere */
-#define TOOLS "/.chainbuild-native"
+#ifndef CHECK /* tests have it elsewhere */
 #define CHECK "/.chainbuild-native-check"
 #endif
-#define LOADER TOOLS "/lib/loader"
 #define PLUGIN "/liblto_plugin.so"
 #define BY_ITSELF "stdc-predef.h"
 #define MOST_DIRS 64
@@ -82,9 +80,7 @@ static int read_config(const char *id, struct config *config)
 static void build_id(const char *path, char id[128])
 {
     unsigned char head[4096];
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = file < 0 ? 0 : pread(file, head, sizeof head, 0);
-    if (file >= 0) close(file);
+    ssize_t size = first_bytes(path, head, sizeof head);
     build_id_in(head, size > 0 ? (size_t)size : 0, id);
 }
 

@@ -1,7 +1,24 @@
-/* How the image's own programs are recognized: by the build ID of their ELF files (64 bit, little-endian). */
+/* Where native programs are, and how the image's own programs are recognized: by the build ID of their ELF files (64 bit,
+ * little-endian). */
 #include <elf.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#ifndef TOOLS /* tests have them elsewhere */
+#define TOOLS "/.chainbuild-native"
+#endif
+#define LOADER TOOLS "/lib/loader"
+
+static ssize_t first_bytes(const char *path, unsigned char *head, size_t size)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return -1;
+    ssize_t count = pread(file, head, size, 0);
+    close(file);
+    return count;
+}
 
 /* Return whether a part of a file of `whole` bytes is inside it, whatever the numbers are. */
 static int within(Elf64_Off start, Elf64_Xword size, size_t whole) { return start <= whole && size <= whole - start; }

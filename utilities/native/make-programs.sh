@@ -6,16 +6,17 @@
 # Out, in /out/content/tools: programs/BUILD-ID (see programs.h), real/PATH-IN-THE-IMAGE, perl/, lib/started.so, entry and
 # apt.conf; and lines of /out/versions. If dpkg has no room for the name of the platform, only a line that says so.
 set -eu
-mounted=/.chainbuild-native
 here=$(dirname "$0")
+. "$here/facts.sh"
 out=/out/content/tools
 own_architecture=$(dpkg --print-architecture) architecture=$(cat /architecture)
-own_triplet=$(gcc -dumpmachine) triplet=$(ls /target/usr/lib/gcc)
+own_triplet=$(gcc -dumpmachine)
 mkdir -p "$out/programs" "$out/real/usr/bin" "$out/lib"
 
-own_version() { sed -n "s/^$1 //p" /target-packages | head -n 1 | sed 's/+b[0-9]*$//'; }
-native_version() { dpkg-query -W -f '${Version}\n' "$1" 2>/dev/null | sed 's/+b[0-9]*$//'; }
-build_id() { readelf --notes "$1" 2>/dev/null | sed -n 's/^ *Build ID: //p' | head -n 1; }
+# The version of a package in this root.
+native_version() { dpkg-query -W -f '${Version}\n' "$1" 2>/dev/null || :; }
+# Both roots have a package in the same version. Rebuilds of a platform (+b1) have the same source.
+same_version() { [ "$(own_version "$1" | sed 's/+b[0-9]*$//')" = "$(native_version "$1" | sed 's/+b[0-9]*$//')" ]; }
 
 # The programs of dpkg have their architecture compiled in, as a text that ends with a zero byte.
 for_architecture() {
@@ -65,7 +66,7 @@ lay_out_modules() {
 add_perl() {
   version=$(perl -e 'print $^V =~ /^v(\d+\.\d+)/') id=$(build_id /target/usr/bin/perl)
   own=/usr/lib/$triplet native=/usr/lib/$own_triplet
-  [ "$(own_version perl-base)" = "$(native_version perl-base)" ] && [ -n "$id" ] || return 0
+  same_version perl-base && [ -n "$id" ] || return 0
   lay_out_modules "$own/perl-base" "$native/perl-base" base
   program=$out/real/usr/bin/perl with_modules=$out/real/with-modules/usr/bin/perl
   cp /usr/bin/perl "$program"
@@ -76,7 +77,7 @@ add_perl() {
     for folder in /usr/lib /usr/local/lib; do echo "unless $folder/$triplet/perl5"; done
     echo "unless /usr/local/lib/$triplet/perl"
   } >"$out/programs/$id"
-  if [ "$(own_version "libperl$version")" = "$(native_version "libperl$version")" ]; then
+  if same_version "libperl$version"; then
     lay_out_modules "$own/perl/$version" "$native/perl/$version" arch
     mkdir -p "${with_modules%/*}"
     cp "$program" "$with_modules"
@@ -91,19 +92,19 @@ add_perl() {
 add_python() {
   for path in /usr/bin/python3.*; do
     name=${path##*/}
-    [ "$(own_version "$name-minimal")" = "$(native_version "$name-minimal")" ] || continue
+    same_version "$name-minimal" || continue
     package=$name
     add "$name" && echo "words -E -S /usr/lib/$name/py_compile.py" >>"$out/programs/$(build_id "/target$path")"
   done
 }
 
 reason=
-loader=$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')
 "$loader" --help 2>&1 | grep -q -e --argv0 || reason="dpkg $(own_version dpkg) the C library's loader is too old"
 while read -r package names; do
-  own=$(own_version "$package") native=$(native_version "$package")
+  own=$(own_version "$package")
   [ -n "$own" ] || continue
-  if [ "$own" != "$native" ]; then
+  if ! same_version "$package"; then
+    native=$(native_version "$package")
     case $package in apt | dpkg) reason="$package $own the builder's platform has ${native:-no version}" ;; esac
     continue
   fi

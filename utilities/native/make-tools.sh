@@ -7,17 +7,14 @@
 # Out: /out/content/tools, mounted at $mounted; /out/content/specs, mounted into the image's compiler; /out/versions, what is native
 # ("native NAME VERSION") and what is not ("emulated NAME VERSION REASON").
 set -eu
-mounted=/.chainbuild-native
 here=$(dirname "$0")
-triplet=$(ls /target/usr/lib/gcc)
+. "$here/facts.sh"
 version=$(ls "/target/usr/lib/gcc/$triplet" | sort -n | tail -n 1)
 packages=$(echo "$triplet" | tr _ -)
 mkdir -p /out/content/tools/ids /out/content/tools/linker /out/content/tools/assembler /out/content/tools/real /out/content/tools/lib
 
-own_version() { sed -n "s/^$1 //p" /target-packages | head -n 1; }
 # The version of a cross compiler's package says from which version of the compiler it was made: 14.2.0-19cross1.
 cross_version() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null | sed 's/cross[0-9.]*$//'; }
-build_id() { readelf --notes "$1" 2>/dev/null | sed -n 's/^ *Build ID: //p' | head -n 1; }
 in_target() { chroot /target "$@"; }
 # Follow links as they are inside the target's root.
 real_path() {
@@ -103,11 +100,11 @@ plugin=$(ls /usr/lib/gcc-cross/*/*/liblto_plugin.so /usr/libexec/gcc-cross/*/*/l
 cp -L "$plugin" /out/content/tools/lib/
 
 # The native programs bring their loader and libraries, so that they need nothing of the image's root.
-find /out/content/tools/real /out/content/tools/perl "$plugin" -type f 2>/dev/null \
+find -L /out/content/tools/real /out/content/tools/perl "$plugin" -type f 2>/dev/null \
   | while read -r program; do ldd "$program" 2>/dev/null || true; done \
   | sed -n 's|.* => \(/[^ ]*\) (.*|\1|p' | sort -u \
   | while read -r library; do cp -L "$library" /out/content/tools/lib/; done
-cp -L "$(ldd /bin/sh | sed -n 's|^[[:space:]]*\(/[^ ]*\) (.*|\1|p')" /out/content/tools/lib/loader
+cp -L "$loader" /out/content/tools/lib/loader
 # The compiler driver reads this file besides its built-in specs. A driver that is asked to show its commands does so.
 printf '*self_spec:\n+ %%{!v:%%{!wrapper:-wrapper %s/front %%{pipe:-B%s/assembler/}}}\n\n' "$mounted" "$mounted" \
   >/out/content/specs

@@ -13,17 +13,11 @@
  * `started.c` in front of them, by which they start others.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "identify.h"
 
-#ifndef TOOLS /* tests have them elsewhere */
-#define TOOLS "/.chainbuild-native"
-#endif
-#define LOADER TOOLS "/lib/loader"
 #define PROGRAMS TOOLS "/programs/"
 #define STARTED TOOLS "/lib/started.so"
 #define REAL TOOLS "/real"
@@ -35,15 +29,6 @@ struct stand_in {
     char line[256]; /* of a script: behind #! */
     char *interpreter, *argument;
 };
-
-static ssize_t first_bytes(const char *path, unsigned char *head, size_t size)
-{
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return -1;
-    ssize_t count = pread(file, head, size, 0);
-    close(file);
-    return count;
-}
 
 /* Split the first line of a script as the kernel does: the interpreter, and the rest as one argument. */
 static int split_line(struct stand_in *found, const unsigned char *head, size_t size)
